@@ -1,0 +1,5 @@
+"""Runs the command line: ``python -m gnnbridge``."""
+
+from gnnbridge.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Models of transformers as graphs: the only package that imports them."""

@@ -1,0 +1,336 @@
+"""One block of a trained model as a PyG layer that runs on any graph."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.typing import OptTensor
+from transformers import PreTrainedModel
+
+from gnnbridge.models.backend import MASKLESS
+from gnnbridge.models.blocks import find_block, first_states
+from gnnbridge.models.configs import privatise_configs
+from gnnbridge.models.convert import converted
+from gnnbridge.models.pairs import make_pairs
+from gnnbridge.models.slots import (
+    Call,
+    Slot,
+    self_attention_slots,
+    slots_of,
+)
+from gnnbridge.models.support import run_once, trace_inputs
+from gnnbridge.nn.plan import AttentionPlan, plan_attention
+from gnnbridge.nn.transformer_layer import (
+    GraphTransformerLayer,
+    log_edge_weight,
+)
+
+_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+# Relative error of the layer against the block in the model, in float32.
+_TOLERANCE = 1e-3
+
+
+def convert_layer(model: PreTrainedModel, layer: int) -> GraphTransformerLayer:
+    """A transformer block of a trained model as a PyG module.
+
+    The block is copied with its weights: training the layer leaves the model
+    alone. On the causal graph, or whatever graph the model's mask describes,
+    it gives what the block gives in the model; on another graph, what the
+    block would give if its tokens were connected so.
+
+    Args:
+        model: A model of ``transformers``; it is not changed.
+        layer: Number of the layer; negative numbers count from the end.
+
+    Returns:
+        A :class:`gnnbridge.nn.GraphTransformerLayer` with
+        ``layer(x, edge_index, position=None, edge_weight=None)``.
+
+    Raises:
+        ValueError: If there is no such layer.
+        NotImplementedError: If the model cannot be converted, or the block
+            needs more than states, positions and a graph (cross-attention, a
+            bias computed in another layer).
+    """
+    with converted(model):
+        slot = next(iter(self_attention_slots(model, [layer]).values()))
+        name, block = find_block(model, slot.name)
+        seen = _Observation(model, block, slot)
+        stem = _Stem(model, name, block, seen)
+        result = ConvertedLayer(block, stem, heads=seen.heads)
+        error = seen.error_of(result)
+    if not error <= _TOLERANCE:
+        raise NotImplementedError(
+            f"Expected block '{name}' of '{type(model).__name__}' to depend on "
+            f'states, positions and graph alone (got a relative error of '
+            f'{error:.1e} when run so). Use gnnbridge.rewire on the whole '
+            f'model.'
+        )
+    return result.train(model.training)
+
+
+class ConvertedLayer(GraphTransformerLayer):
+    """A block of a trained model in the form of a graph transformer layer.
+
+    Built by :func:`gnnbridge.convert_layer`.
+
+    Attributes:
+        block: The block of the model.
+        conv: The message-passing layer inside it.
+    """
+
+    def __init__(self, block: nn.Module, stem: _Stem, *, heads: int) -> None:
+        nn.Module.__init__(self)
+        self.block = copy.deepcopy(block)
+        self.heads = heads
+        self.channels = stem.channels
+        # Kept out of the submodules: it has no weights of the layer.
+        self.__dict__['_stem'] = stem
+        for slot in slots_of(self.block).values():
+            self.conv = slot.shared.conv
+
+    def reset_parameters(self) -> None:
+        """Trained weights are not drawn anew.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(
+            'Expected no reset of a trained block (got one). Convert a layer '
+            'of a freshly initialised model instead.'
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Tensor | AttentionPlan,
+        position: OptTensor = None,
+        edge_weight: OptTensor = None,
+        *,
+        return_attention_weights: bool = False,
+    ) -> Any:
+        """Runs the block on a graph.
+
+        Args:
+            x: States :obj:`[N, F]` entering the block.
+            edge_index: Edges :obj:`[2, E]`, key to query, or a plan. They are
+                the whole truth: neither causality nor a window is added.
+            position: Positions :obj:`[N]`, :obj:`0..N-1` by default. A block
+                of a model whose positions enter at the embedding is the same
+                at every position.
+            edge_weight: Prior weight of each edge :obj:`[E]`, non-negative:
+                attention is multiplied by it and normalised again.
+            return_attention_weights: Also return ``(edge_index, alpha)``.
+
+        Raises:
+            ValueError: If shapes do not fit or a weight is negative.
+        """
+        if x.dim() != 2 or x.size(1) != self.channels:
+            raise ValueError(
+                f"Expected 'x' of shape [N, {self.channels}] (got "
+                f'{list(x.shape)}).'
+            )
+        num_nodes = x.size(0)
+        plan = edge_index
+        if not isinstance(plan, AttentionPlan):
+            plan = plan_attention(plan, (num_nodes, num_nodes))
+        if position is None:
+            position = torch.arange(num_nodes, device=x.device)
+        key, query = plan.edge_index
+        pairs = make_pairs(
+            torch.zeros_like(key), query, key, (1, 1, num_nodes, num_nodes)
+        )
+        pairs = pairs.with_bias(log_edge_weight(edge_weight))
+        weights: list[Tensor] = []
+
+        def record(call: Call, alpha: Tensor) -> None:
+            weights.append(alpha)
+
+        slots = slots_of(self.block).values()
+        for slot in slots:
+            slot.exact, slot.recorder = pairs, record
+        try:
+            stem: _Stem = self.__dict__['_stem']
+            args, kwargs = stem.arguments(x, position)
+            out = self.block(x.unsqueeze(0), *args, **kwargs)
+        finally:
+            for slot in slots:
+                slot.exact = slot.recorder = None
+        out = (out[0] if isinstance(out, tuple) else out).squeeze(0)
+        if return_attention_weights:
+            return out, (plan.edge_index, weights[0])
+        return out
+
+
+class _Observation:
+    """What one run of the model shows of a block: input, output and graph."""
+
+    def __init__(
+        self, model: PreTrainedModel, block: nn.Module, slot: Slot
+    ) -> None:
+        self.states = self.output = torch.empty(0)
+        self.arguments: _Arguments = ((), {})
+        self.tuple_length = 0
+        self.heads = 0
+        self.edge_index = torch.empty(0)
+
+        def enter(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+            self.states = first_states(args, kwargs)
+            rest = {k: v for k, v in kwargs.items() if k != 'hidden_states'}
+            self.arguments = args[1:], rest
+
+        def leave(module: Any, args: Any, output: Any) -> None:
+            is_tuple = isinstance(output, tuple)
+            self.tuple_length = len(output) if is_tuple else 0
+            self.output = output[0] if is_tuple else output
+
+        def record(call: Call, alpha: Tensor) -> None:
+            self.edge_index = call.own.plan.edge_index
+            self.heads = call.shape[1]
+
+        handles = [
+            block.register_forward_pre_hook(enter, with_kwargs=True),
+            block.register_forward_hook(leave),
+        ]
+        slot.recorder = record
+        try:
+            run_once(model, trace_inputs(model))
+        finally:
+            slot.recorder = None
+            for handle in handles:
+                handle.remove()
+
+    def error_of(self, layer: ConvertedLayer) -> float:
+        """Relative error of a layer on the states that the block was given."""
+        with torch.no_grad():
+            out = layer.eval()(self.states[0], self.edge_index)
+        scale = self.output.abs().max().clamp_min(1e-12)
+        return float((out - self.output[0]).abs().max() / scale)
+
+
+class _Stem:
+    """Gives a block the arguments that its model would give it.
+
+    It is the model without blocks and embeddings: what is left makes position
+    embeddings and whatever else the blocks are called with.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        name: str,
+        block: nn.Module,
+        seen: _Observation,
+    ) -> None:
+        self.channels = seen.states.size(-1)
+        self.model: nn.Module | None = None
+        self.observed = _without_masks(seen.arguments)
+        base = _closest_model(model, name)
+        if 'inputs_embeds' not in inspect.signature(base.forward).parameters:
+            _check_constant(model, name, self.observed)
+            return
+        memo: dict[int, Any] = {
+            id(other): _Stub(other is block, seen.tuple_length)
+            for other in base.modules()
+            if type(other) is type(block)
+        }
+        for table in base.modules():
+            if isinstance(table, nn.Embedding):
+                memo[id(table)] = _Nothing()
+        self.model = copy.deepcopy(base, memo)
+        privatise_configs(self.model, MASKLESS)
+
+    def arguments(self, x: Tensor, position: Tensor) -> _Arguments:
+        """Arguments of the block besides the states, for ``N`` tokens."""
+        if self.model is None:
+            return self.observed
+        self.model.to(x.device)
+        states = x.new_zeros((1, *x.shape))
+        inputs: dict[str, Any] = {'inputs_embeds': states}
+        accepted = inspect.signature(self.model.forward).parameters
+        if 'position_ids' in accepted:
+            inputs['position_ids'] = position.unsqueeze(0)
+        if 'use_cache' in accepted:
+            inputs['use_cache'] = False
+        try:
+            with torch.no_grad():
+                self.model(**inputs)
+        except _Reached as reached:
+            return reached.arguments
+        raise RuntimeError('Expected the model to call its block (it did not).')
+
+
+class _Reached(Exception):
+    """Carries the arguments of a block out of a forward pass."""
+
+    def __init__(self, arguments: _Arguments) -> None:
+        super().__init__()
+        self.arguments = arguments
+
+
+class _Stub(nn.Module):
+    """Stands for a block: passes states on, or stops where they were wanted."""
+
+    # Some models choose a mask by what the block says it is.
+    gradient_checkpointing = False
+
+    def __init__(self, wanted: bool, tuple_length: int) -> None:
+        super().__init__()
+        self.wanted, self.tuple_length = wanted, tuple_length
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Passes the states on, or raises with the arguments."""
+        rest = {k: v for k, v in kwargs.items() if k != 'hidden_states'}
+        if self.wanted:
+            raise _Reached((args[1:], rest))
+        states = first_states(args, kwargs)
+        if self.tuple_length == 0:
+            return states
+        return (states, *[None] * (self.tuple_length - 1))
+
+
+class _Nothing(nn.Module):
+    """Stands for an embedding: a block is given its states."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Zero, of no shape and so of any."""
+        return torch.zeros(())
+
+
+def _closest_model(model: PreTrainedModel, name: str) -> PreTrainedModel:
+    """The innermost model of transformers that contains a block."""
+    parts = name.split('.')
+    for end in range(len(parts) - 1, 0, -1):
+        module = model.get_submodule('.'.join(parts[:end]))
+        if isinstance(module, PreTrainedModel):
+            return module
+    return model
+
+
+def _without_masks(arguments: _Arguments) -> _Arguments:
+    """Arguments without masks, in whose place the layer is given a graph."""
+
+    def keep(value: Any) -> Any:
+        is_mask = isinstance(value, Tensor) and value.dtype == torch.bool
+        return None if is_mask and value.dim() == 4 else value
+
+    args, kwargs = arguments
+    return tuple(map(keep, args)), {k: keep(v) for k, v in kwargs.items()}
+
+
+def _check_constant(
+    model: PreTrainedModel, name: str, arguments: _Arguments
+) -> None:
+    """Refuses a block whose arguments cannot be made for another length."""
+    args, kwargs = arguments
+    values = [*args, *kwargs.values()]
+    if any(isinstance(value, (Tensor, tuple, list, dict)) for value in values):
+        raise NotImplementedError(
+            f"Expected '{type(model).__name__}' to accept 'inputs_embeds' (got "
+            f"a model that does not, whose block '{name}' takes tensors "
+            f'besides the states).'
+        )

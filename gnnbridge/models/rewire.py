@@ -1,0 +1,104 @@
+"""Running a model's attention on another graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.transforms import BaseTransform
+from transformers import PreTrainedModel
+
+from gnnbridge.models.convert import converted
+from gnnbridge.models.slots import GraphSource, self_attention_slots
+from gnnbridge.models.sources import (
+    ComputedGraph,
+    GivenGraph,
+    Rule,
+)
+
+Rewiring = BaseTransform | Data | Tensor | Callable[[int, Data], Data]
+
+
+@contextmanager
+def rewire(
+    model: PreTrainedModel,
+    what: Rewiring,
+    *,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+) -> Iterator[PreTrainedModel]:
+    """Lets the attention of a model run on a rewired graph inside a context.
+
+    The graph says which keys each query attends to; attention is computed
+    anew over these edges, with the model's own queries, keys and values. A
+    query left without edges gets zeros. ``generate()`` works inside, with any
+    KV cache, and equals a full forward pass on the same graph. Nodes are
+    tokens: left padding is not counted.
+
+    Args:
+        model: A model of ``transformers``; it need not be converted.
+        what: A graph (``Data``, or an ``edge_index [2, E]``) over the first
+            tokens, tokens past its end keep the model's own edges; or a PyG
+            transform, or a function ``(layer, Data) -> Data``. Transforms and
+            functions are called for each sequence at each forward pass with
+            the graph of all tokens so far: the edges of the model's own mask,
+            ``edge_attr [E, H]`` and ``edge_weight [E]`` with the attention on
+            them for this very input, ``position``, ``layer`` and
+            ``num_heads``. Only the edges of what they return are used.
+        layers: Layers to rewire, all by default.
+        heads: Heads to rewire, all by default; the others keep their edges.
+
+    Yields:
+        The model. On leaving the context it is as it was.
+
+    Raises:
+        TypeError: If ``what`` is none of these.
+        ValueError: If a layer, a head or an edge does not exist, or, at the
+            forward pass, if the graph has an edge that the layer's mask
+            forbids (a later token in a decoder, one outside its window).
+        NotImplementedError: If the model cannot be converted, or trains with
+            activation checkpointing, whose backward pass would run the layers
+            again after the context has ended.
+    """
+    if model.training and getattr(model, 'is_gradient_checkpointing', False):
+        raise NotImplementedError(
+            'Expected a model without activation checkpointing (got one that '
+            'recomputes its layers in the backward pass, outside of this '
+            'context). Disable it with gradient_checkpointing_disable().'
+        )
+    make_source = _sources(what, heads)
+    with converted(model):
+        slots = list(self_attention_slots(model, layers).values())
+        before = [slot.source for slot in slots]
+        for slot in slots:
+            slot.source = make_source()
+        try:
+            yield model
+        finally:
+            for slot, source in zip(slots, before, strict=True):
+                slot.source = source
+
+
+def _sources(
+    what: Any, heads: Sequence[int] | None
+) -> Callable[[], GraphSource]:
+    """A maker of graph sources: what they remember is per layer."""
+    if isinstance(what, Tensor):
+        num_nodes = int(what.max()) + 1 if what.numel() > 0 else 0
+        what = Data(edge_index=what, num_nodes=num_nodes)
+    if isinstance(what, Data):
+        given = Rule.of(what)
+        return lambda: GivenGraph(given, heads)
+    if isinstance(what, BaseTransform):
+        transform = what
+        return lambda: ComputedGraph(lambda _, data: transform(data), heads)
+    if callable(what):
+        function = what
+        return lambda: ComputedGraph(function, heads)
+    raise TypeError(
+        f'Expected a PyG transform, a Data, an edge_index or a function '
+        f"(layer, Data) -> Data (got '{type(what).__name__}')."
+    )

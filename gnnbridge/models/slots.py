@@ -1,0 +1,233 @@
+"""What the backend keeps on each attention module of a converted model.
+
+The state lives on the module itself. A keyword argument would be rejected by
+``generate()``, and a context variable is lost when gradient checkpointing
+recomputes a layer in the backward pass.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache
+
+from gnnbridge.nn.attention_conv import AttentionConv
+from gnnbridge.nn.plan import AttentionPlan
+
+_ATTRIBUTE = '_gnnbridge_slot'
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the queries and keys of one call stand in the whole sequence.
+
+    Key ``k`` of the call has index ``first_key + k``, query ``q`` has index
+    ``first_query + q``: with a KV cache neither starts at zero.
+    """
+
+    first_query: int | Tensor = 0
+    first_key: int = 0
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The query-key pairs of one call, over a batch of sequences.
+
+    Attributes:
+        batch: Sequence of each pair ``[E]``.
+        query: Query of each pair within the call ``[E]``.
+        key: Key of each pair within the call ``[E]``.
+        plan: The same pairs as one block-diagonal graph.
+        off: ``[E, H]`` True where a head does not use the pair, or None.
+        bias: Bias of each pair ``[E]`` that comes with the graph, or None.
+    """
+
+    batch: Tensor
+    query: Tensor
+    key: Tensor
+    plan: AttentionPlan
+    off: Tensor | None = None
+    bias: Tensor | None = None
+
+    def with_bias(self, bias: Tensor | None) -> Pairs:
+        """The same pairs with a bias for each."""
+        return replace(self, bias=bias)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the attention function, as graphs and recorders see it.
+
+    Attributes:
+        slot: State of the module that called.
+        shape: ``(batch, heads, queries, keys)``.
+        own: The pairs that the model's own mask allows.
+        pairs: The pairs that attention runs on.
+        attend: Runs attention over given pairs; returns the output and the
+            weights ``[E, H]``.
+    """
+
+    slot: Slot
+    shape: tuple[int, int, int, int]
+    own: Pairs
+    pairs: Pairs
+    attend: Callable[[Pairs], tuple[Tensor, Tensor]]
+
+
+class GraphSource(Protocol):
+    """Gives the pairs that a call runs on, in place of the model's own."""
+
+    def pairs(self, call: Call) -> Pairs:
+        """Pairs of the rewired graph for this call."""
+        ...
+
+
+Recorder = Callable[[Call, Tensor], None]
+
+
+@dataclass
+class Shared:
+    """State shared by all attention modules of one model.
+
+    Attributes:
+        architecture: Class name of the model, for messages.
+        weights_for: The module whose caller asked for attention weights.
+        conv: The message-passing layer; it has no weights of its own.
+        cache: Pairs of the masks seen last, with the masks.
+    """
+
+    architecture: str
+    weights_for: nn.Module | None = None
+    conv: AttentionConv = field(default_factory=AttentionConv)
+    cache: list[tuple[Any, Any, Pairs]] = field(default_factory=list)
+
+    def cached(self, mask: Tensor | None, key: tuple[Any, ...]) -> Pairs | None:
+        """Pairs found earlier for the very same mask tensor, unchanged."""
+        for reference, cached_key, pairs in self.cache:
+            same = (reference() if reference else None) is mask
+            if same and cached_key == (*key, _version(mask)):
+                return pairs
+        return None
+
+    def remember(
+        self, mask: Tensor | None, key: tuple[Any, ...], pairs: Pairs
+    ) -> None:
+        """Keeps the pairs of a mask as long as few others come after it."""
+        reference = None if mask is None else weakref.ref(mask)
+        entry = (reference, (*key, _version(mask)), pairs)
+        # A model has two or three kinds of masks in one forward.
+        self.cache = [entry, *self.cache[:3]]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Shared:
+        """A copied model starts with an empty cache."""
+        copied = Shared(self.architecture)
+        memo[id(self)] = copied
+        return copied
+
+
+def _version(mask: Tensor | None) -> int:
+    if mask is None or mask.is_inference():
+        return 0
+    return mask._version
+
+
+@dataclass
+class Slot:
+    """State of one attention module.
+
+    Attributes:
+        name: Name of the module within the model.
+        layer: Number of the layer in the model.
+        shared: State of the whole model.
+        cross: Whether keys come from another sequence (cross-attention).
+        frame: Position of the running call, set by the module's pre-hook.
+        source: The graph to run on; None for the model's own.
+        exact: Pairs to run on whatever the mask says; None for the mask's.
+        recorder: Called with every call and its attention weights.
+    """
+
+    name: str
+    layer: int
+    shared: Shared
+    cross: bool = False
+    frame: Frame = field(default_factory=Frame)
+    source: GraphSource | None = None
+    exact: Pairs | None = None
+    recorder: Recorder | None = None
+
+
+def get_slot(module: nn.Module) -> Any:
+    """The slot of a module, or None."""
+    return module.__dict__.get(_ATTRIBUTE)
+
+
+def set_slot(module: nn.Module, slot: Any) -> None:
+    """Puts a slot on a module; plain state, neither buffer nor submodule."""
+    module.__dict__[_ATTRIBUTE] = slot
+
+
+def remove_slot(module: nn.Module) -> None:
+    """Takes the slot off a module."""
+    module.__dict__.pop(_ATTRIBUTE, None)
+
+
+def slots_of(model: nn.Module) -> dict[nn.Module, Slot]:
+    """All slots of a model, in the order of its layers."""
+    found = {m: get_slot(m) for m in model.modules() if get_slot(m)}
+    return dict(sorted(found.items(), key=lambda item: item[1].layer))
+
+
+def self_attention_slots(
+    model: nn.Module, layers: Sequence[int] | None = None
+) -> dict[nn.Module, Slot]:
+    """The slots of the chosen self-attention layers of a converted model.
+
+    Raises:
+        ValueError: If a layer does not exist, or none is chosen.
+    """
+    slots = {m: s for m, s in slots_of(model).items() if not s.cross}
+    if layers is None:
+        return slots
+    numbers = [slot.layer for slot in slots.values()]
+    # Counted from the end as in a list, where layers are numbered through.
+    chosen = {numbers[n] if -len(numbers) <= n < 0 else n for n in layers}
+    missing = sorted(chosen - set(numbers))
+    if missing or not chosen:
+        raise ValueError(
+            f"Expected 'layers' to choose from the attention layers {numbers} "
+            f'(got {list(layers)}).'
+        )
+    return {m: s for m, s in slots.items() if s.layer in chosen}
+
+
+def set_frame(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Forward pre-hook: reads the cache's offsets before the layer updates it.
+
+    The attention function sees keys only; that the first of them is not the
+    first token of the sequence (sliding-window caches), or that the last are
+    not filled yet (static caches), only the cache can tell.
+    """
+    slot = get_slot(module)
+    if slot is None:
+        return
+    # Its keyword has several names.
+    given = (*kwargs.values(), *args)
+    cache = next((x for x in given if isinstance(x, Cache)), None)
+    cache = getattr(cache, 'self_attention_cache', cache)
+    layer = getattr(module, 'layer_idx', None)
+    if cache is None or slot.cross or not isinstance(layer, int):
+        slot.frame = Frame()
+        return
+    hidden = kwargs['hidden_states'] if 'hidden_states' in kwargs else args[0]
+    first = cache.get_seq_length(layer)
+    # A static cache counts in a tensor that it changes in place.
+    first = first.clone() if isinstance(first, torch.Tensor) else first
+    _, first_key = cache.get_mask_sizes(hidden.shape[1], layer)
+    slot.frame = Frame(first, first_key)

@@ -1,0 +1,247 @@
+"""Graphs that attention is made to run on: given ones and computed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from gnnbridge.graph.schema import sort, validate
+from gnnbridge.models.pairs import check_heads, make_pairs
+from gnnbridge.models.slots import Call, Pairs
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A graph in the form in which its rows are looked up: sorted by query.
+
+    Attributes:
+        source: Key of each edge ``[E]``.
+        start: First edge of each query ``[N + 1]``.
+    """
+
+    source: Tensor
+    start: Tensor
+
+    @classmethod
+    def of(cls, data: Data) -> Rule:
+        """The rows of a graph.
+
+        Raises:
+            ValueError: If the graph is not valid.
+        """
+        data = validate(
+            sort(Data(edge_index=data.edge_index, num_nodes=data.num_nodes))
+        )
+        source, target = data.edge_index
+        degree = torch.bincount(target, minlength=data.num_nodes)
+        zero = degree.new_zeros(1)
+        return cls(source, torch.cat([zero, degree.cumsum(0)]))
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of tokens that the graph knows."""
+        return self.start.numel() - 1
+
+    def rows(self, token: Tensor) -> tuple[Tensor, Tensor]:
+        """Edges into given tokens: position within ``token``, and key."""
+        first, last = self.start[token], self.start[token + 1]
+        degree = last - first
+        row = torch.repeat_interleave(degree)
+        offset = degree.cumsum(0) - degree
+        within = torch.arange(row.numel(), device=row.device) - offset[row]
+        return row, self.source[first[row] + within]
+
+    def to(self, device: torch.device) -> Rule:
+        """The graph on another device."""
+        if self.source.device == device:
+            return self
+        return Rule(self.source.to(device), self.start.to(device))
+
+
+class GivenGraph:
+    """Runs a layer on one graph, the same for every sequence."""
+
+    def __init__(self, rule: Rule, heads: Sequence[int] | None) -> None:
+        self.rule, self.heads = rule, heads
+        self.padding = _Padding()
+
+    def pairs(self, call: Call) -> Pairs:
+        """Pairs of the rewired graph for this call."""
+        self.rule = self.rule.to(call.own.key.device)
+        padding = self.padding.of(call)
+        rules = [self.rule] * call.shape[0]
+        return rewired_pairs(call, rules, padding, self.heads)
+
+
+class ComputedGraph:
+    """Runs a layer on what a function makes of the layer's own graph.
+
+    With a KV cache a call sees the newest queries only. The rows of earlier
+    queries are remembered, so that the function always gets the whole graph.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[int, Data], Data],
+        heads: Sequence[int] | None,
+    ) -> None:
+        self.function, self.heads = function, heads
+        self.padding = _Padding()
+        self.history: list[Data] = []
+
+    def pairs(self, call: Call) -> Pairs:
+        """Pairs of the rewired graph for this call."""
+        padding = self.padding.of(call)
+        with torch.no_grad():
+            alpha = call.attend(call.own)[1].detach()
+        earlier: list[Data | None] = list(self.history)
+        if int(call.slot.frame.first_query) == 0 or (
+            len(earlier) != call.shape[0]
+        ):
+            earlier = [None] * call.shape[0]
+        self.history = [
+            _extend(graph, call, alpha, sequence, padding[sequence])
+            for sequence, graph in enumerate(earlier)
+        ]
+        rules = [self._apply(call.slot.layer, graph) for graph in self.history]
+        return rewired_pairs(call, rules, padding, self.heads)
+
+    def _apply(self, layer: int, graph: Data) -> Rule:
+        result = self.function(layer, graph.clone())
+        if not isinstance(result, Data):
+            raise TypeError(
+                f'Expected the rewiring function to return a Data (got '
+                f"'{type(result).__name__}' in layer {layer})."
+            )
+        if result.num_nodes != graph.num_nodes:
+            raise ValueError(
+                f'Expected a rewired graph over the same {graph.num_nodes} '
+                f'tokens (got {result.num_nodes} nodes in layer {layer}).'
+            )
+        return Rule.of(result)
+
+
+class _Padding:
+    """Number of padding tokens on the left of each sequence."""
+
+    def __init__(self) -> None:
+        self.count: Tensor | None = None
+
+    def of(self, call: Call) -> Tensor:  # [B]
+        num_sequences, _, _, num_keys = call.shape
+        start = int(call.slot.frame.first_query)
+        known = self.count is not None and len(self.count) == num_sequences
+        if start > 0 and known:
+            assert self.count is not None
+            return self.count
+        # The first key that is ever attended to is the first real token. In
+        # the middle of a sequence a window hides it.
+        first = call.own.key.new_full((num_sequences,), num_keys)
+        first = first.scatter_reduce(
+            0, call.own.batch, call.own.key, 'amin', include_self=True
+        )
+        first = first.where(first < num_keys, 0) + call.slot.frame.first_key
+        if start > 0 and (first > 0).any():
+            raise ValueError(
+                'Expected a KV cache that was filled inside the context, since '
+                'the padding of its sequences is not known (got one filled '
+                'before). Enter gnnbridge.rewire before the first forward.'
+            )
+        self.count = first
+        return first
+
+
+def rewired_pairs(
+    call: Call,
+    rules: Sequence[Rule],
+    padding: Tensor,
+    heads: Sequence[int] | None,
+) -> Pairs:
+    """The pairs of one call on rewired graphs, one for each sequence.
+
+    Raises:
+        ValueError: If a graph has an edge that the layer's mask forbids.
+    """
+    _, num_heads, num_queries, num_keys = call.shape
+    own = call.own
+    own_code = (own.batch * num_queries + own.query) * num_keys + own.key
+    start, first_key = (
+        int(call.slot.frame.first_query),
+        (call.slot.frame.first_key),
+    )
+    position = torch.arange(num_queries, device=own_code.device) + start
+    codes = []
+    for sequence, rule in enumerate(rules):
+        token = position - padding[sequence]
+        ruled = (token >= 0) & (token < rule.num_nodes)
+        query = ruled.nonzero().view(-1)
+        row, source = rule.rows(token[query])
+        key = source + padding[sequence] - first_key
+        code = (sequence * num_queries + query[row]) * num_keys + key
+        inside = (key >= 0) & (key < num_keys)
+        allowed = inside & torch.isin(code, own_code)
+        if not allowed.all():
+            edge = int((~allowed).nonzero()[0, 0])
+            raise ValueError(
+                f'Expected edges that the mask of layer {call.slot.layer} '
+                f"('{call.slot.name}') allows (got key {int(source[edge])} -> "
+                f'query {int(token[query][row[edge]])}). Intersect the graph '
+                f"with the layer's own, or choose other layers."
+            )
+        codes.append(code)
+        # Rows that the graph does not know keep the model's own edges.
+        kept = (own.batch == sequence) & ~ruled[own.query]
+        codes.append(own_code[kept])
+    code = torch.cat(codes).sort().values
+    off = None
+    if heads is not None:
+        chosen = torch.zeros(num_heads, dtype=torch.bool, device=code.device)
+        chosen[check_heads(heads, num_heads)] = True
+        off = ~torch.isin(own_code, code).unsqueeze(1) & chosen
+        if own.off is not None:
+            off = off | own.off
+        code = own_code
+    elif own.off is not None:
+        off = own.off[torch.searchsorted(own_code, code)]
+    row, key = code // num_keys, code % num_keys
+    batch, query = row // num_queries, row % num_queries
+    return make_pairs(batch, query, key, call.shape, off)
+
+
+def _extend(
+    earlier: Data | None,
+    call: Call,
+    alpha: Tensor,
+    sequence: int,
+    padding: Tensor,
+) -> Data:
+    """The graph of one sequence with the rows of this call appended."""
+    used = call.own.batch == sequence
+    frame = call.slot.frame
+    query = call.own.query[used] + int(frame.first_query) - padding
+    key = call.own.key[used] + frame.first_key - padding
+    real = (query >= 0) & (key >= 0)
+    edge_index = torch.stack([key[real], query[real]])
+    edge_attr = alpha[used][real]
+    if earlier is not None:
+        # A module that attends twice, or a cache that was cut back, comes
+        # again with rows that are known: the newer ones hold.
+        before = earlier.edge_index[1] < int(frame.first_query) - padding
+        edge_index = torch.cat(
+            [earlier.edge_index[:, before], edge_index], dim=1
+        )
+        edge_attr = torch.cat([earlier.edge_attr[before], edge_attr])
+    num_nodes = int(frame.first_query) + call.shape[2] - int(padding)
+    return Data(
+        edge_index=edge_index,
+        edge_attr=edge_attr,
+        edge_weight=edge_attr.mean(dim=1),
+        position=torch.arange(num_nodes, device=edge_index.device),
+        layer=call.slot.layer,
+        num_heads=edge_attr.size(1),
+        num_nodes=num_nodes,
+    )

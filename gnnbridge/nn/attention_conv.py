@@ -1,0 +1,205 @@
+"""Softmax attention as a PyG message-passing layer."""
+
+from __future__ import annotations
+
+from typing import Any, Optional, Union
+
+import torch
+from torch import Tensor
+from torch_geometric.nn import MessagePassing
+from torch_geometric.typing import OptTensor
+
+from gnnbridge.nn.edge_softmax import edge_softmax
+from gnnbridge.nn.plan import AttentionPlan, plan_attention
+
+
+class AttentionConv(MessagePassing):
+    r"""Scaled dot-product attention as message passing on a token graph.
+
+    The attention of `"Attention Is All You Need"
+    <https://arxiv.org/abs/1706.03762>`_ on any graph: query :math:`i`
+    aggregates the values of the keys :math:`j` that have an edge to it,
+
+    .. math::
+        \mathbf{o}_i = \sum_{j \to i} \alpha_{ij} \mathbf{v}_j, \qquad
+        \alpha_{ij} = \mathrm{softmax}_{j \to i} \left( \gamma \,
+        \mathbf{q}_i^{\top} \mathbf{k}_j + b_{ij} \right).
+
+    The layer has no weights: projections and position encodings belong to
+    the caller. A query without edges gets zeros. Scores, softmax and sum are
+    computed in float32 (float64 for double input) and the result is cast back
+    to the dtype of the values. No edge is ever added.
+
+    Under PyG's explainers the edge mask multiplies the messages after the
+    softmax; this is not the same as removing the edges, which also
+    renormalises the row. Prune ``edge_index`` for an ablation.
+
+    Args:
+        dropout: Probability with which an attention weight is dropped in
+            training mode.
+        **kwargs: Arguments of :class:`torch_geometric.nn.MessagePassing`.
+
+    Shapes:
+        - **query:** :math:`(N_q, H, D)`
+        - **key:** :math:`(N_k, H_{kv}, D)`, with :math:`H_{kv}` dividing
+          :math:`H` (grouped-query attention)
+        - **value:** :math:`(N_k, H_{kv}, D_v)`
+        - **output:** :math:`(N_q, H, D_v)`
+
+    Example:
+        >>> conv = AttentionConv()
+        >>> edge_index = causal_graph(5).edge_index
+        >>> out = conv(query, key, value, edge_index)
+    """
+
+    def __init__(self, dropout: float = 0.0, **kwargs: Any) -> None:
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(
+                f"Expected 'dropout' to be in [0, 1) (got {dropout})."
+            )
+        kwargs.setdefault('aggr', 'add')
+        super().__init__(node_dim=0, **kwargs)
+        self.dropout = dropout
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        edge_index: Union[Tensor, AttentionPlan],
+        *,
+        scale: Optional[float] = None,
+        edge_bias: OptTensor = None,
+        softcap: Optional[float] = None,
+        s_aux: OptTensor = None,
+        return_attention_weights: bool = False,
+    ) -> Union[Tensor, tuple[Tensor, tuple[Tensor, Tensor]]]:
+        r"""Runs attention over the edges of a graph.
+
+        Args:
+            query: Queries :obj:`[Nq, H, D]`.
+            key: Keys :obj:`[Nk, Hkv, D]`.
+            value: Values :obj:`[Nk, Hkv, Dv]`.
+            edge_index: :obj:`[2, E]` with row 0 the key and row 1 the query,
+                or a plan from :func:`gnnbridge.nn.plan_attention`.
+            scale: Factor :math:`\gamma` of the scores; :math:`1/\sqrt{D}` by
+                default.
+            edge_bias: Bias :math:`b` per edge :obj:`[E]` or per edge and head
+                :obj:`[E, H]`; ``-inf`` switches an edge off.
+            softcap: Scores become ``softcap * tanh(score / softcap)`` before
+                the bias is added (Gemma 2).
+            s_aux: Learned sink logits :obj:`[H]` or :obj:`[Nq, H]`: one more
+                key per head whose value is zero (GPT-OSS).
+            return_attention_weights: Also return ``(edge_index, alpha)`` with
+                ``alpha`` of shape :obj:`[E, H]`, as PyG's attention layers do.
+
+        Raises:
+            ValueError: If shapes do not fit each other or the graph.
+            TypeError: If ``edge_index`` is not an int64 tensor or a plan.
+        """
+        _check_shapes(query, key, value)
+        size = (key.size(0), query.size(0))
+        plan = edge_index
+        if not isinstance(plan, AttentionPlan):
+            plan = plan_attention(plan, size)
+        if plan.size != size:
+            raise ValueError(
+                f'Expected a plan for {size[0]} keys and {size[1]} queries '
+                f'(got one for {plan.size[0]} and {plan.size[1]}).'
+            )
+        heads = query.size(1)
+        if edge_bias is not None:
+            edge_bias = _edge_bias(edge_bias, plan.num_edges, heads)
+        if s_aux is not None and s_aux.shape[-1:] != (heads,):
+            raise ValueError(
+                f"Expected 's_aux' to hold one logit for each of {heads} heads "
+                f'(got shape {list(s_aux.shape)}).'
+            )
+
+        alpha = self.edge_updater(
+            plan.edge_index,
+            query=(None, query),
+            key=(key, None),
+            edge_bias=edge_bias,
+            scale=query.size(-1) ** -0.5 if scale is None else scale,
+            softcap=softcap,
+            s_aux=s_aux,
+        )
+        dropped = alpha
+        if self.dropout > 0 and self.training:
+            dropped = torch.dropout(alpha, self.dropout, True)
+        out = self.propagate(
+            plan.edge_index, value=(value, None), alpha=dropped, size=size
+        ).to(value.dtype)
+        if return_attention_weights:
+            return out, (plan.edge_index, alpha)
+        return out
+
+    def edge_update(
+        self,
+        query_i: Tensor,
+        key_j: Tensor,
+        edge_bias: OptTensor,
+        scale: float,
+        softcap: Optional[float],
+        s_aux: OptTensor,
+        index: Tensor,
+        dim_size: Optional[int],
+    ) -> Tensor:
+        """Attention weights :obj:`[E, H]` of the edges."""
+        dtype = torch.promote_types(query_i.dtype, torch.float32)
+        num_edges, heads, width = query_i.shape
+        # Grouped queries share a key: it is broadcast, not copied.
+        query_i = query_i.to(dtype).view(num_edges, key_j.size(1), -1, width)
+        score = (query_i * key_j.to(dtype).unsqueeze(2)).sum(dim=-1)
+        score = score.view(num_edges, heads) * scale
+        if softcap is not None:
+            score = softcap * torch.tanh(score / softcap)
+        if edge_bias is not None:
+            score = score + edge_bias
+        assert dim_size is not None  # set by PyG from the queries
+        return edge_softmax(score, index, dim_size, s_aux=s_aux)
+
+    def message(self, value_j: Tensor, alpha: Tensor) -> Tensor:
+        """Weighted values :obj:`[E, H, Dv]`, in the dtype of ``alpha``."""
+        num_edges, kv_heads, width = value_j.shape
+        weight = alpha.view(num_edges, kv_heads, -1, 1)
+        out = weight * value_j.to(alpha.dtype).unsqueeze(2)
+        return out.view(num_edges, -1, width)
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}(dropout={self.dropout})'
+
+
+def _check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
+    shapes = ', '.join(str(list(x.shape)) for x in (query, key, value))
+    if not query.dim() == key.dim() == value.dim() == 3:
+        raise ValueError(
+            f'Expected query [Nq, H, D], key [Nk, Hkv, D] and value '
+            f'[Nk, Hkv, Dv] (got {shapes}).'
+        )
+    if query.size(2) != key.size(2) or key.shape[:2] != value.shape[:2]:
+        raise ValueError(
+            f'Expected query and key of the same width, and one value for '
+            f'each key (got query, key, value of shapes {shapes}).'
+        )
+    if key.size(1) == 0 or query.size(1) % key.size(1) != 0:
+        raise ValueError(
+            f'Expected the number of query heads to be a multiple of the '
+            f'number of key heads (got {query.size(1)} and {key.size(1)}).'
+        )
+
+
+def _edge_bias(edge_bias: Tensor, num_edges: int, heads: int) -> Tensor:
+    if edge_bias.dim() == 1:
+        edge_bias = edge_bias.unsqueeze(-1)
+    if (
+        edge_bias.dim() != 2
+        or edge_bias.size(0) != num_edges
+        or (edge_bias.size(1) not in (1, heads))
+    ):
+        raise ValueError(
+            f"Expected 'edge_bias' of shape [{num_edges}] or [{num_edges}, "
+            f'{heads}] (got {list(edge_bias.shape)}).'
+        )
+    return edge_bias

@@ -1,0 +1,110 @@
+"""What a profile holds, and the forms in which it is written down."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gnnbridge.report.section import mean, number, percent
+
+
+@dataclass
+class Profile:
+    """What :func:`profile` found; plain data throughout.
+
+    Attributes:
+        model: Name, architecture, sizes, dtype.
+        text: Its source, the tokens that were read, whether it was cut.
+        parity: How far the logits of the model run as message passing are
+            from the original's.
+        measures: One entry per layer, or per layer and head, and quantity.
+        nulls: The same quantities under uniform attention.
+        baseline: ``measures`` and ``resistance`` with re-initialised
+            weights; ``None`` if not asked for.
+        graphs: The strongest edges of each layer, ``(source, target,
+            weight)``.
+        resistance: Effective resistance by position of the source token, as
+            seen from the last token and from all later ones; ``None`` if the
+            attention is not causal.
+        notes: What the reader has to know before the figures.
+        settings: The arguments of the run.
+        versions: Of everything that can change a number.
+        timings: Wall time of each step in seconds.
+    """
+
+    model: dict[str, Any]
+    text: dict[str, Any]
+    parity: dict[str, Any]
+    measures: dict[str, list[Any]]
+    nulls: dict[str, Any]
+    baseline: dict[str, Any] | None
+    graphs: list[dict[str, Any]]
+    resistance: dict[str, Any] | None
+    notes: list[str]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    timings: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain data; values that are not finite are ``None``."""
+        return _plain(dataclasses.asdict(self))
+
+    def to_json(self, path: str | Path) -> Path:
+        """Writes strict JSON to ``path`` and returns the path."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.to_dict(), allow_nan=False)
+        target.write_text(text, encoding='utf-8')
+        return target
+
+    def to_html(self, path: str | Path) -> Path:
+        """Writes the report, one self-contained page, and returns its path."""
+        # Drawing is needed here only, and takes a second to import.
+        from gnnbridge.report.html import write
+
+        return write(self.to_dict(), path)
+
+    def summary(self) -> list[dict[str, str]]:
+        """One row per layer, ready to print.
+
+        Returns:
+            For each layer its values by column; those of re-initialised
+            weights follow in brackets.
+        """
+        measures, base = self.measures, (self.baseline or {}).get('measures')
+        rows = []
+        for layer in range(len(measures['sink_rate'])):
+            row = _summary_row(measures, layer)
+            if base is not None:
+                again = _summary_row(base, layer)
+                row = {k: f'{v} ({again[k]})' for k, v in row.items()}
+            rows.append({'layer': str(measures['layer'][layer]), **row})
+        return rows
+
+
+def _summary_row(measures: dict[str, list[Any]], layer: int) -> dict[str, str]:
+    columns = ('mixing', 'dirichlet_energy', 'effective_rank', 'mean_cosine')
+    return {
+        'sink rate': percent(measures['sink_rate'][layer]),
+        'highest sink score': number(max(measures['sink_score'][layer]), 2),
+        'entropy (nats)': number(mean(measures['entropy'][layer])),
+        **{
+            name.replace('_', ' '): number(measures[name][layer])
+            for name in columns
+        },
+    }
+
+
+def _plain(value: Any) -> Any:
+    """The same without numbers that JSON has not: they become ``None``."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
