@@ -151,6 +151,7 @@ def _profile(
     from gnnbridge.models.loading import load_pretrained
     from gnnbridge.profiling.run import profile as run
 
+    _check_device(device)
     if name is None:
         model, tokenizer = load_embedded()
         model = model.to(device)
@@ -162,6 +163,19 @@ def _profile(
             'it into the same directory.'
         )
     return run(model, tokenizer, text, max_tokens=max_tokens, baseline=baseline)
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    # A build without a backend asserts, one without the device raises.
+    except (AssertionError, ImportError, RuntimeError):
+        raise ValueError(
+            "Expected '--device' to name a device that is there "
+            f"(got '{device}')."
+        ) from None
 
 
 def _print_profile(found: Profile, paths: list[Path]) -> None:

@@ -22,7 +22,7 @@ from gnnbridge.graph.checks import (
 )
 from gnnbridge.graph.dense import as_attention
 
-_CHUNK = 2**24  # numbers held at once for the differences along edges
+_CHUNK = 2**20  # numbers held at once for the differences along edges
 
 
 def dirichlet_energy(
@@ -253,7 +253,10 @@ def _energy(
     sequence = node_sequence(starts)
     size = starts.diff().to(x.dtype)
     per_edge = _squared_differences(x, edge_index) * weight
-    total = sum_into(len(size), sequence[edge_index[1]], per_edge)
+    # One float32 sum over all edges of a sequence loses digits.
+    total = sum_into(
+        len(size), sequence[edge_index[1]], per_edge.to(torch.float64)
+    ).to(per_edge.dtype)
     norm = sum_into(len(size), sequence, x.square().sum(-1)) / size
     return _over_norm(total / (2 * size), norm, normalized)
 

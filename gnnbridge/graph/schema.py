@@ -133,7 +133,7 @@ def edge_attributes(data: Data) -> list[str]:
         for name, value in data.to_dict().items()
         if isinstance(value, Tensor)
         and 'index' not in name
-        and name not in ('batch', 'ptr')
+        and name != 'ptr'
         and (
             name.startswith('edge_')
             or (guess and value.dim() > 0 and value.size(0) == num_edges)

@@ -44,8 +44,10 @@ def sparsify(
 
     Returns:
         A new graph, sorted, with the edge-level tensors of the kept edges
-        (weights in float32 or float64) and ``discarded_mass [N]``: what each
-        query lost in ``edge_weight`` by this call, before renormalising.
+        and ``discarded_mass [N]``: what each query lost in ``edge_weight`` by
+        this call, before renormalising. ``edge_weight`` and
+        ``discarded_mass`` are in float32 or float64, and so is ``edge_attr``
+        if renormalised.
 
     Raises:
         ValueError: If not exactly one rule is given, a rule is out of range,
@@ -123,7 +125,8 @@ def _sparsify(data: Data, keep: _Keep, renormalize: bool) -> Data:
     order, rank = _rank(target, weight.detach())
     total = _row_sum(weight.detach().double(), target, data.num_nodes)
     ranked = weight.detach()[order]
-    chosen = keep(ranked, rank, total[target[order]]) | (rank == 0)
+    # The order stays within rows, so `target` is also that of `ranked`.
+    chosen = keep(ranked, rank, total[target]) | (rank == 0)
     kept = torch.zeros_like(target, dtype=torch.bool)
     kept[order] = chosen
 

@@ -176,28 +176,33 @@ def _install_weight_requests(model: PreTrainedModel) -> list[RemovableHandle]:
     Several architectures do not pass the request on to the attention function,
     and an answer without weights would be an empty tuple and no error.
     """
-
-    def enter(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        shared = _shared_of(module)
-        wanted = kwargs.get('output_attentions')
-        if wanted is None:
-            wanted = getattr(module.config, 'output_attentions', False)
-        if shared is not None and shared.weights_for is None and wanted:
-            shared.weights_for = module
-
-    def leave(module: Any, args: Any, output: Any) -> None:
-        shared = _shared_of(module)
-        if shared is not None and shared.weights_for is module:
-            shared.weights_for = None
-
     handles = []
     for part in model.modules():
         if isinstance(part, PreTrainedModel):
             handles += [
-                part.register_forward_pre_hook(enter, with_kwargs=True),
-                part.register_forward_hook(leave, always_call=True),
+                part.register_forward_pre_hook(
+                    _request_weights, with_kwargs=True
+                ),
+                part.register_forward_hook(_end_request, always_call=True),
             ]
     return handles
+
+
+def _request_weights(
+    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    shared = _shared_of(module)
+    wanted = kwargs.get('output_attentions')
+    if wanted is None:
+        wanted = getattr(module.config, 'output_attentions', False)
+    if shared is not None and shared.weights_for is None and wanted:
+        shared.weights_for = module
+
+
+def _end_request(module: Any, args: Any, output: Any) -> None:
+    shared = _shared_of(module)
+    if shared is not None and shared.weights_for is module:
+        shared.weights_for = None
 
 
 def _shared_of(model: nn.Module) -> Shared | None:

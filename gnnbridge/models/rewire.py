@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 from torch_geometric.data import Data
@@ -19,7 +19,9 @@ from gnnbridge.models.sources import (
     Rule,
 )
 
-Rewiring = BaseTransform | Data | Tensor | Callable[[int, Data], Data]
+Rewiring: TypeAlias = (
+    BaseTransform | Data | Tensor | Callable[[int, Data], Data]
+)
 
 
 @contextmanager
@@ -63,11 +65,15 @@ def rewire(
             activation checkpointing, whose backward pass would run the layers
             again after the context has ended.
     """
-    if model.training and getattr(model, 'is_gradient_checkpointing', False):
+    # The public name of this flag is changing in transformers.
+    if model.training and any(
+        getattr(module, 'gradient_checkpointing', False)
+        for module in model.modules()
+    ):
         raise NotImplementedError(
             'Expected a model without activation checkpointing (got one that '
             'recomputes its layers in the backward pass, outside of this '
-            'context). Disable it with gradient_checkpointing_disable().'
+            'context). Disable checkpointing first.'
         )
     make_source = _sources(what, heads)
     with converted(model):

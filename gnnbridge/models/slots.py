@@ -109,7 +109,10 @@ class Shared:
     def cached(self, mask: Tensor | None, key: tuple[Any, ...]) -> Pairs | None:
         """Pairs found earlier for the very same mask tensor, unchanged."""
         for reference, cached_key, pairs in self.cache:
-            same = (reference() if reference else None) is mask
+            if mask is None:
+                same = reference is None
+            else:
+                same = reference is not None and reference() is mask
             if same and cached_key == (*key, _version(mask)):
                 return pairs
         return None

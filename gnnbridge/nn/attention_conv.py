@@ -37,7 +37,8 @@ class AttentionConv(MessagePassing):
     Args:
         dropout: Probability with which an attention weight is dropped in
             training mode.
-        **kwargs: Arguments of :class:`torch_geometric.nn.MessagePassing`.
+        **kwargs: Arguments of :class:`torch_geometric.nn.MessagePassing`,
+            except for ``flow``: messages go from key to query.
 
     Shapes:
         - **query:** :math:`(N_q, H, D)`
@@ -56,6 +57,11 @@ class AttentionConv(MessagePassing):
         if not 0.0 <= dropout < 1.0:
             raise ValueError(
                 f"Expected 'dropout' to be in [0, 1) (got {dropout})."
+            )
+        if kwargs.get('flow', 'source_to_target') != 'source_to_target':
+            raise ValueError(
+                f"Expected 'flow' to be 'source_to_target' (got "
+                f"'{kwargs['flow']}'). Swap the rows of 'edge_index' instead."
             )
         kwargs.setdefault('aggr', 'add')
         super().__init__(node_dim=0, **kwargs)
@@ -87,11 +93,17 @@ class AttentionConv(MessagePassing):
             edge_bias: Bias :math:`b` per edge :obj:`[E]` or per edge and head
                 :obj:`[E, H]`; ``-inf`` switches an edge off.
             softcap: Scores become ``softcap * tanh(score / softcap)`` before
-                the bias is added (Gemma 2).
+                the bias is added (Gemma 2); positive.
             s_aux: Learned sink logits :obj:`[H]` or :obj:`[Nq, H]`: one more
                 key per head whose value is zero (GPT-OSS).
             return_attention_weights: Also return ``(edge_index, alpha)`` with
-                ``alpha`` of shape :obj:`[E, H]`, as PyG's attention layers do.
+                ``alpha`` of shape :obj:`[E, H]`, as PyG's attention layers do,
+                before dropout.
+
+        Returns:
+            The output :obj:`[Nq, H, Dv]` in the dtype of ``value``, and with
+            ``return_attention_weights`` a tuple of it and the weights, which
+            are float32 (float64 for double input).
 
         Raises:
             ValueError: If shapes do not fit each other or the graph.
@@ -107,13 +119,12 @@ class AttentionConv(MessagePassing):
                 f'Expected a plan for {size[0]} keys and {size[1]} queries '
                 f'(got one for {plan.size[0]} and {plan.size[1]}).'
             )
-        heads = query.size(1)
         if edge_bias is not None:
-            edge_bias = _edge_bias(edge_bias, plan.num_edges, heads)
-        if s_aux is not None and s_aux.shape[-1:] != (heads,):
+            edge_bias = _edge_bias(edge_bias, plan.num_edges, query.size(1))
+        if softcap is not None and not softcap > 0:
             raise ValueError(
-                f"Expected 's_aux' to hold one logit for each of {heads} heads "
-                f'(got shape {list(s_aux.shape)}).'
+                f"Expected 'softcap' to be positive (got {softcap}). Use None "
+                f'for no cap.'
             )
 
         alpha = self.edge_updater(
@@ -148,11 +159,12 @@ class AttentionConv(MessagePassing):
     ) -> Tensor:
         """Attention weights :obj:`[E, H]` of the edges."""
         dtype = torch.promote_types(query_i.dtype, torch.float32)
-        num_edges, heads, width = query_i.shape
+        kv_heads = key_j.size(1)
+        groups = query_i.size(1) // kv_heads
         # Grouped queries share a key: it is broadcast, not copied.
-        query_i = query_i.to(dtype).view(num_edges, key_j.size(1), -1, width)
+        query_i = query_i.to(dtype).unflatten(1, (kv_heads, groups))
         score = (query_i * key_j.to(dtype).unsqueeze(2)).sum(dim=-1)
-        score = score.view(num_edges, heads) * scale
+        score = score.flatten(1) * scale
         if softcap is not None:
             score = softcap * torch.tanh(score / softcap)
         if edge_bias is not None:
@@ -162,10 +174,11 @@ class AttentionConv(MessagePassing):
 
     def message(self, value_j: Tensor, alpha: Tensor) -> Tensor:
         """Weighted values :obj:`[E, H, Dv]`, in the dtype of ``alpha``."""
-        num_edges, kv_heads, width = value_j.shape
-        weight = alpha.view(num_edges, kv_heads, -1, 1)
+        kv_heads = value_j.size(1)
+        groups = alpha.size(1) // kv_heads
+        weight = alpha.unflatten(1, (kv_heads, groups)).unsqueeze(-1)
         out = weight * value_j.to(alpha.dtype).unsqueeze(2)
-        return out.view(num_edges, -1, width)
+        return out.flatten(1, 2)
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(dropout={self.dropout})'

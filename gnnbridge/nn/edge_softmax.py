@@ -39,10 +39,23 @@ def edge_softmax(
 
     Returns:
         Attention weights :obj:`[E, H]`, in float32 or the wider input dtype.
+
+    Raises:
+        ValueError: If shapes do not fit each other.
     """
+    if score.dim() != 2 or index.shape != score.shape[:1]:
+        raise ValueError(
+            f"Expected 'score' [E, H] and 'index' [E] (got shapes "
+            f'{list(score.shape)} and {list(index.shape)}).'
+        )
     score = score.to(torch.promote_types(score.dtype, torch.float32))
     rows = index.unsqueeze(-1).expand_as(score)
     shape = (num_queries, score.size(1))
+    if s_aux is not None and s_aux.shape not in (shape[1:], shape):
+        raise ValueError(
+            f"Expected 's_aux' of shape [{shape[1]}] or {list(shape)}, a logit "
+            f'for each head or each query and head (got {list(s_aux.shape)}).'
+        )
 
     # The shift by the row maximum cancels, so it carries no gradient.
     peak = score.new_full(shape, float('-inf'))

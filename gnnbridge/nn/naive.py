@@ -18,7 +18,7 @@ def naive_attention(
     scale: Optional[float] = None,
     edge_bias: OptTensor = None,  # [E] or [E, H]
     softcap: Optional[float] = None,
-    s_aux: OptTensor = None,  # [H]
+    s_aux: OptTensor = None,  # [H] or [Nq, H]
 ) -> tuple[Tensor, Tensor]:
     r"""Dense attention over the edges of a graph, one matrix per head.
 
@@ -35,7 +35,8 @@ def naive_attention(
         edge_bias: Added to the scores of each edge.
         softcap: Scores become ``softcap * tanh(score / softcap)`` before the
             bias is added.
-        s_aux: Logit of one further key per head, whose value is zero.
+        s_aux: Logit of one further key, whose value is zero, per head or per
+            query and head.
 
     Returns:
         The output :obj:`[Nq, H, Dv]` and the attention :obj:`[H, Nq, Nk]`,
@@ -60,9 +61,10 @@ def naive_attention(
     score = score + bias.permute(2, 0, 1)
 
     if s_aux is not None:
-        sink = s_aux.to(dtype).view(heads, 1, 1).expand(-1, num_queries, 1)
-        score = torch.cat([score, sink], dim=-1)
+        sink = s_aux.to(dtype).expand(num_queries, heads)
+        score = torch.cat([score, sink.t().unsqueeze(-1)], dim=-1)
     # A row of -inf alone is NaN by softmax; attention to nothing is zero.
-    attention = torch.softmax(score, dim=-1).nan_to_num(0.0)
-    attention = attention[..., :num_keys]
+    empty = (score == float('-inf')).all(dim=-1, keepdim=True)
+    attention = torch.softmax(score.masked_fill(empty, 0.0), dim=-1)
+    attention = attention.masked_fill(empty, 0.0)[..., :num_keys]
     return torch.einsum('hij,jhd->ihd', attention, value), attention

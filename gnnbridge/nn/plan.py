@@ -9,7 +9,8 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 
 
-@dataclass(frozen=True)
+# Tensors have no truth value to compare plans by, so plans are themselves.
+@dataclass(frozen=True, eq=False)
 class AttentionPlan:
     """A checked token graph, ready to be run by :class:`AttentionConv`.
 

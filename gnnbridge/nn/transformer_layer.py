@@ -6,6 +6,7 @@ from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn.inits import reset
 from torch_geometric.nn.resolver import activation_resolver
 from torch_geometric.typing import OptTensor
 
@@ -57,12 +58,12 @@ class GraphTransformerLayer(nn.Module):
     ) -> None:
         super().__init__()
         kv_heads = heads if kv_heads is None else kv_heads
-        width = channels // heads
-        if channels % heads != 0 or heads % kv_heads != 0:
+        if min(heads, kv_heads) < 1 or channels % heads or heads % kv_heads:
             raise ValueError(
                 f"Expected 'channels' to be a multiple of 'heads' and 'heads' "
                 f"of 'kv_heads' (got {channels}, {heads} and {kv_heads})."
             )
+        width = channels // heads
         if rope_theta is not None and width % 2 != 0:
             raise ValueError(
                 f'Expected heads of even width for rotary embeddings (got '
@@ -91,9 +92,8 @@ class GraphTransformerLayer(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draws all weights anew."""
-        for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.LayerNorm, nn.RMSNorm)):
-                module.reset_parameters()
+        for child in self.children():
+            reset(child)
 
     def forward(
         self,
@@ -114,17 +114,22 @@ class GraphTransformerLayer(nn.Module):
                 embedding; :obj:`0..N-1` by default. Only differences count.
             edge_weight: Prior weight of each edge :obj:`[E]`, non-negative:
                 :math:`\alpha_e \propto w_e \exp(s_e)`. Weight 1 changes
-                nothing, weight 0 removes the edge.
+                nothing, weight 0 removes the edge (and gets no gradient).
             return_attention_weights: Also return ``(edge_index, alpha)``.
 
         Raises:
             ValueError: If ``position`` is given to a layer without rotary
-                embedding, or a weight is negative.
+                embedding or is not :obj:`[N]`, or if a weight is negative.
         """
         if position is not None and self.rope_theta is None:
             raise ValueError(
                 "Expected no 'position' (got one, but the layer has no "
                 "position encoding). Build it with 'rope_theta=10000.0'."
+            )
+        if position is not None and position.shape != x.shape[:1]:
+            raise ValueError(
+                f"Expected 'position' of shape [{x.size(0)}] (got "
+                f'{list(position.shape)}).'
             )
         hidden = self.norm1(x)
         query = self.lin_query(hidden).view(x.size(0), self.heads, -1)
@@ -155,24 +160,29 @@ def log_edge_weight(edge_weight: OptTensor) -> OptTensor:
     """Turns prior edge weights into the bias that multiplies attention by them.
 
     Raises:
-        ValueError: If a weight is negative or not a number.
+        ValueError: If a weight is negative, infinite or not a number.
     """
     if edge_weight is None:
         return None
-    bad = ~(edge_weight >= 0)
+    bad = ~((edge_weight >= 0) & edge_weight.isfinite())
     if bad.any():
         edge = int(bad.nonzero()[0, 0])
         raise ValueError(
-            f"Expected 'edge_weight' to be non-negative (got "
+            f"Expected 'edge_weight' to be finite and non-negative (got "
             f'{float(edge_weight[edge])} at edge {edge}).'
         )
-    return edge_weight.log()
+    # The logarithm has no gradient at zero: it would be NaN, not absent.
+    dtype = torch.promote_types(edge_weight.dtype, torch.float32)
+    absent = edge_weight == 0
+    logarithm = edge_weight.to(dtype).masked_fill(absent, 1.0).log()
+    return logarithm.masked_fill(absent, float('-inf'))
 
 
 def _rotate(x: Tensor, position: Tensor, theta: float) -> Tensor:
     """Rotary position embedding (https://arxiv.org/abs/2104.09864, eq. 34)."""
     half = x.size(-1) // 2
-    step = torch.arange(half, device=x.device, dtype=torch.float32)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    step = torch.arange(half, device=x.device, dtype=dtype)
     angle = position.unsqueeze(-1) * theta ** (-step / half)
     cos = angle.cos().unsqueeze(1).to(x.dtype)
     sin = angle.sin().unsqueeze(1).to(x.dtype)

@@ -96,7 +96,9 @@ def measure(
 
 def _captured(model: PreTrainedModel, input_ids: Tensor) -> Iterator[Data]:
     layers = [slot.layer for slot in self_attention_slots(model).values()]
-    heads = model.config.get_text_config().num_attention_heads
+    heads = getattr(model.config, 'num_attention_heads', None)
+    # Some configs give one number per layer, or none at all.
+    heads = heads if isinstance(heads, int) else 128
     size = 4 * heads * input_ids.size(1) ** 2
     step = max(_CAPTURE_BYTES // size, 1)
     for start in range(0, len(layers), step):

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gnnbridge.report.section import mean, number, percent
-
 
 @dataclass
 class Profile:
@@ -87,6 +85,9 @@ class Profile:
 
 
 def _summary_row(measures: dict[str, list[Any]], layer: int) -> dict[str, str]:
+    # The report's package brings matplotlib, which only drawing needs.
+    from gnnbridge.report.section import mean, number, percent
+
     columns = ('mixing', 'dirichlet_energy', 'effective_rank', 'mean_cosine')
     return {
         'sink rate': percent(measures['sink_rate'][layer]),

@@ -120,8 +120,8 @@ def sinks(profile: ProfileDict) -> Section | None:
         anchor='sinks',
         title='Attention sinks',
         seen=(
-            f'{percent(mean(measures["sink_rate"]))} of all heads put more '
-            f'than {epsilon} of their attention on the first token'
+            f'{_share_of_heads(measures["sink_rate"])} more than {epsilon} of '
+            'their attention on the first token'
             f'{_most_sinks(measures["sink_rate"])}.'
         ),
         meaning=(
@@ -146,6 +146,11 @@ def _uniform(profile: ProfileDict) -> str:
 def _harmonic(profile: ProfileDict) -> str:
     causal = profile['nulls']['name'] == 'uniform causal'
     return 'H(T) / T = ' if causal else ''
+
+
+def _share_of_heads(rates: Numbers) -> str:
+    share = mean(rates)
+    return f'{percent(share)} of all heads put' if share else 'No heads put'
 
 
 def _most_sinks(rates: Numbers) -> str:

@@ -20,7 +20,6 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from gnnbridge.report.canvas import (
     BLUE,
     INK,
-    QUIET,
     VERMILION,
     drawable_text,
     house_style,
@@ -60,7 +59,7 @@ _LOOK: dict[str, dict[str, Any]] = {
         'marker': 's',
         'zorder': 3,
     },
-    'null': {'color': QUIET, 'linestyle': ':', 'marker': '', 'zorder': 2},
+    'null': {'color': INK, 'linestyle': ':', 'marker': '', 'zorder': 5},
 }
 
 
@@ -114,7 +113,9 @@ def _finish_curves(axes: Axes, log: bool) -> None:
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+        axes.yaxis.set_major_locator(
+            MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10])
+        )
         low, high = axes.get_ylim()
         axes.set_ylim(min(low, 0) if low < 0.5 * high else low, high)
 
@@ -253,7 +254,7 @@ def _arcs(edges: Sequence[Edge]) -> PathCollection:
         paths.append(Path(points, codes))
         strength = min(max(weight, 0.0), 1.0)
         base = VERMILION if source == 0 else BLUE
-        colors.append(to_rgba(base, fine * (0.15 + 0.75 * strength)))
+        colors.append(to_rgba(base, fine * (0.25 + 0.65 * strength)))
         widths.append(fine * (0.6 + 1.5 * strength))
     return PathCollection(
         paths, facecolors='none', edgecolors=colors, linewidths=widths, zorder=2

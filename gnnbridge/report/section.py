@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,6 +89,12 @@ def mean(values: Numbers) -> float | None:
     """The mean of the defined values, ``None`` when there are none."""
     defined = [value for value in values if value is not None]
     return sum(defined) / len(defined) if defined else None
+
+
+def median(values: Numbers) -> float | None:
+    """The median of the defined values, ``None`` when there are none."""
+    defined = [value for value in values if value is not None]
+    return statistics.median(defined) if defined else None
 
 
 def largest(values: Numbers) -> int | None:

@@ -15,7 +15,8 @@ def smoothing(profile: ProfileDict) -> Section | None:
     against = ''
     if base:
         against = (
-            f' With re-initialised weights: {_from_to(base["effective_rank"])}.'
+            ' With re-initialised weights the effective rank goes from '
+            f'{_from_to(base["effective_rank"])}.'
         )
     full = min(profile['text']['num_tokens'], profile['model']['hidden_size'])
     return Section(

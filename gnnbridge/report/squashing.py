@@ -11,7 +11,7 @@ from gnnbridge.report.section import (
     ProfileDict,
     Section,
     largest,
-    mean,
+    median,
     number,
 )
 
@@ -26,11 +26,12 @@ def squashing(profile: ProfileDict) -> Section | None:
         anchor='squashing',
         title='Effective resistance',
         seen=(
-            'The depth-matched causal resistance between a receiver i and a '
-            'source j is 1 / (l_i h_ij): l_i is the chance that the random '
-            'walk leaves i, h_ij the chance that it ever visits j before it '
-            f'stops, after {number(found["hops"], 2)} hops on average (the '
-            'sum of the mean mixing over layers). ' + _hardest(found, hardest)
+            'The depth-matched causal resistance from receiver i to source j '
+            'is 1\u00a0/\u00a0(ℓ(i)\u00a0h(i,\u00a0j)): h is the chance that a random walk '
+            'along the attention of i visits j before it stops, which it '
+            f'does after {number(found["hops"], 2)} hops on average (the sum '
+            'of the mean mixing over layers), and ℓ the rate at which it '
+            f'leaves i or stops there. {_hardest(found, hardest)}'
         ),
         meaning=(
             'High resistance is over-squashing: little of what that token '
@@ -41,7 +42,7 @@ def squashing(profile: ProfileDict) -> Section | None:
         null=(
             'In the uniform causal graph resistance grows with the position '
             'of the source, because later tokens have fewer paths forward; '
-            'only the distance from that curve is learned.'
+            'what differs from that curve is due to the weights.'
         ),
         panels=[
             _resistance_panel(profile, 'last', 'Seen from the last token'),
@@ -56,8 +57,8 @@ def _hardest(found: dict[str, Any], place: int | None) -> str:
     lost = sum(value is None for value in found['last'][:-1])
     text = (
         f'From the last token, position {place} is the hardest to reach '
-        f'({number(found["last"][place])}; mean '
-        f'{number(mean(found["last"]))}).'
+        f'({number(found["last"][place])}; median '
+        f'{number(median(found["last"]))}).'
     )
     if lost:
         text += f' {lost} positions cannot be reached at all (gaps).'
@@ -73,7 +74,7 @@ def _resistance_panel(profile: ProfileDict, view: str, title: str) -> Panel:
     uniform = profile['nulls'].get('resistance')
     if uniform:
         lines.append(Curve('uniform causal', uniform[view], 'null'))
-    means = ', '.join(f'{c.label} {number(mean(c.values))}' for c in lines)
+    medians = ', '.join(f'{c.label} {number(median(c.values))}' for c in lines)
     return Panel(
         image=curves(
             lines,
@@ -82,6 +83,6 @@ def _resistance_panel(profile: ProfileDict, view: str, title: str) -> Panel:
             y_label='effective resistance',
             log=True,
         ),
-        alt=f'{title}: effective resistance by position. Means: {means}.',
-        caption=f'{title}, by position of the source. Means: {means}.',
+        alt=f'{title}: effective resistance by position. Medians: {medians}.',
+        caption=f'{title}, by position of the source. Medians: {medians}.',
     )

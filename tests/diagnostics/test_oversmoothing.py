@@ -114,6 +114,17 @@ def test_energy_survives_a_collapse_in_float32() -> None:
         assert energy.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_energy_of_many_edges_in_float32() -> None:
+    A = from_attention(torch.ones(600, 600).tril() / 600)
+    x = torch.randn(600, 2, generator=torch.Generator().manual_seed(0))
+    expected = dirichlet_energy(
+        x.double(), A.edge_index, A.edge_weight.double()
+    ).item()
+    energy = dirichlet_energy(x, A.edge_index, A.edge_weight)
+    # One sum over 180300 edges in float32 would be off by 1e-5.
+    assert energy.item() == pytest.approx(expected, rel=3e-7)
+
+
 def test_energy_of_batches() -> None:
     graphs = [random_graph(size, 3, size) for size in (4, 7, 6)]
     layer = Batch.from_data_list(graphs)

@@ -292,6 +292,12 @@ def test_edge_attributes_by_name_and_by_length():
     )
     assert batch.num_heads.tolist() == [2, 3]
     assert edge_attributes(batch) == []
+    # As many edges as 'ptr' has entries.
+    batch = Batch.from_data_list(
+        [graph([(0, 1), (1, 1)], 2), graph([(0, 1)], 2)]
+    )
+    assert len(batch.ptr) == batch.num_edges
+    assert edge_attributes(batch) == []
 
 
 def test_select_edges_does_not_mutate():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
-from gnnbridge.models.training import Stream, StreamMixture, train
+from gnnbridge.models.training import Freeze, Stream, StreamMixture, train
 
 CONFIG = LlamaConfig(
     vocab_size=13,
@@ -78,9 +78,7 @@ def test_killed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
     with pytest.raises(Killed):
         train(new_model(), interrupted, tmp_path / 'b', steps=6, **SETTINGS)
     assert (tmp_path / 'b' / 'checkpoint-3').is_dir()
-    resumed = train(
-        new_model(), mixture(), tmp_path / 'b', steps=6, **SETTINGS
-    )
+    resumed = train(new_model(), mixture(), tmp_path / 'b', steps=6, **SETTINGS)
     fresh = new_model().state_dict()
     for name, weight in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], weight), name
@@ -109,6 +107,29 @@ def test_loss_is_the_weighted_sum_of_the_streams(tmp_path):
     for p, q in zip(model.parameters(), twin.parameters(), strict=True):
         # Float32 rounding of one update of weights of size up to one.
         assert torch.allclose(p, q - q.grad, atol=1e-6)
+
+
+def test_frozen_parameters_stay_as_they_were(tmp_path):
+    def trained(name, steps):
+        model = new_model()
+        head = model.lm_head.weight
+        freeze = Freeze([head], start=2)
+        settings = {**SETTINGS, 'lr_scheduler_type': 'constant'}
+        train(
+            model,
+            mixture(),
+            tmp_path / name,
+            steps=steps,
+            callbacks=[freeze],
+            weight_decay=0.1,
+            **settings,
+        )
+        return head, model.model.norm.weight
+
+    (head, norm), (later_head, later_norm) = trained('a', 2), trained('b', 4)
+    assert not torch.equal(head, new_model().lm_head.weight)
+    assert torch.equal(later_head, head)
+    assert not torch.equal(later_norm, norm)
 
 
 def test_nothing_to_start_with_is_refused():

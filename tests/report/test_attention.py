@@ -49,6 +49,7 @@ def test_sinks_without_any_name_no_layer(make_profile: MakeProfile) -> None:
     )
     section = sinks(profile)
     assert section is not None
+    assert section.seen.startswith('No heads put more than 0.3')
     assert 'layer' not in section.seen
 
 

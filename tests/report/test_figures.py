@@ -64,8 +64,8 @@ def test_arc_diagram_of_many_edges_keeps_the_strongest() -> None:
     edges = [(i + 1, i + 2, weight) for i, weight in enumerate(weights)]
     drawn = arcs(arc_diagram(edges[::-1], 1002, title='t'))
     assert len(drawn) == 400
-    # Opacity rises linearly with weight: 0.15 at 0, 0.9 at 1.
-    ratio = (0.15 + 0.75 * weights[-400]) / (0.15 + 0.75 * weights[-1])
+    # Opacity rises linearly with weight: 0.25 at 0, 0.9 at 1.
+    ratio = (0.25 + 0.65 * weights[-400]) / (0.25 + 0.65 * weights[-1])
     assert _opacity(drawn[0]) / _opacity(drawn[-1]) == pytest.approx(
         ratio, abs=1e-4
     )

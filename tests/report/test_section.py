@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from gnnbridge.report.section import largest, mean, number, percent
+from gnnbridge.report.section import largest, mean, median, number, percent
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,10 @@ def test_percent_does_not_break_before_its_sign() -> None:
     assert percent(None) == '–'
 
 
-def test_mean_and_largest_leave_out_what_is_not_defined() -> None:
+def test_summaries_leave_out_what_is_not_defined() -> None:
     assert mean([1.0, None, 3.0]) == 2.0
     assert mean([None]) is None
+    assert median([9.0, None, 1.0, 2.0]) == 2.0
+    assert median([None]) is None
     assert largest([0.1, None, 0.7, 0.3]) == 2
     assert largest([None, None]) is None

@@ -8,11 +8,11 @@ MakeProfile = Callable[..., dict[str, Any]]
 
 def test_hardest_position_is_named(make_profile: MakeProfile) -> None:
     profile = make_profile(tokens=4)
-    profile['resistance']['last'] = [2.0, 9.0, 4.0, None]
+    profile['resistance']['last'] = [2.0, 9.0, 3.0, None]
     section = squashing(profile)
     assert section is not None
     assert (
-        'position 1 is the hardest to reach (9.00; mean 5.00)' in section.seen
+        'position 1 is the hardest to reach (9.00; median 3.00)' in section.seen
     )
     assert 'cannot be reached' not in section.seen
 

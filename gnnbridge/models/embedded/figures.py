@@ -1,54 +1,10 @@
-"""The figures that the embedded model is held to.
-
-Everything takes token ids, so that any causal language model that reads the
-same vocabulary can be measured. The streams are in ``gnnbridge.datasets``.
-"""
+"""What a decoder answers when it is asked for keys, with and without noise."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor
 from transformers import PreTrainedModel
-
-
-@torch.no_grad()
-def first_token_sink_rate(
-    model: PreTrainedModel, input_ids: Tensor, *, epsilon: float = 0.3
-) -> Tensor:
-    r"""Returns the share of sequences in which a head has its sink at token 0.
-
-    .. math::
-        \alpha_0 = \frac{1}{T} \sum_{i=0}^{T-1} A_{i0}, \qquad
-        \text{rate} = \operatorname{mean}_b \mathbb 1[\alpha_0^{(b)} > \epsilon]
-
-    from `When Attention Sink Emerges
-    <https://arxiv.org/abs/2410.10781>`_ (Gu et al., 2025), who take
-    :math:`T = 64`.
-
-    Args:
-        model: A model whose attention implementation is ``'eager'``.
-        input_ids: Token ids ``[B, T]``.
-        epsilon: The threshold.
-
-    Returns:
-        ``[layers, heads]`` float32.
-    """
-    attentions = model(input_ids=input_ids, output_attentions=True).attentions
-    if not attentions:
-        raise ValueError(
-            'Expected a model that returns its attention (got none). Use '
-            "'model.set_attn_implementation('eager')'."
-        )
-    received = torch.stack([a[..., 0].mean(dim=-1) for a in attentions])
-    return (received > epsilon).float().mean(dim=1)
-
-
-@torch.no_grad()
-def nats_per_token(model: PreTrainedModel, input_ids: Tensor) -> float:
-    """Returns the mean cross-entropy of all tokens but the first."""
-    return float(model(input_ids=input_ids, labels=input_ids).loss)
 
 
 @torch.no_grad()
@@ -60,10 +16,10 @@ def answers(
     noise: float = 0.0,
     generator: Generator | None = None,
 ) -> Tensor:
-    r"""Returns what the model predicts after each asked key.
+    """Returns the token that the model predicts after each asked key.
 
     Args:
-        model: The model.
+        model: A causal language model.
         input_ids: Token ids ``[B, T]``.
         asked_at: Where the asked keys stand ``[Q]``.
         noise: Standard deviation of the Gaussian noise on every component of
@@ -83,33 +39,32 @@ def answers(
     return logits[:, asked_at].argmax(dim=-1)
 
 
-def accuracy_by_position(right: Tensor, gold: Tensor, size: int) -> Tensor:
+def accuracy_by_position(right: Tensor, gold: Tensor, num_pairs: int) -> Tensor:
     """Returns the share of right answers by place of the asked binding.
 
     Args:
         right: Which answers are right ``[B, Q]``, boolean.
-        gold: Which binding each query asks for ``[B, Q]``.
-        size: The number of bindings.
+        gold: Which binding each query asks for ``[B, Q]``; none is -1.
+        num_pairs: The number of bindings.
 
     Returns:
-        ``[size]`` float32.
+        ``[num_pairs]`` float32; NaN where a binding is never asked for.
     """
-    hits = torch.bincount(gold[right], minlength=size)
-    return hits / torch.bincount(gold.flatten(), minlength=size)
+    hits = torch.bincount(gold[right], minlength=num_pairs)
+    return hits / torch.bincount(gold.flatten(), minlength=num_pairs)
 
 
-def stress_noise(
-    accuracy: Callable[[float], Tensor], *, target: float = 0.5
-) -> float:
-    """Returns the noise at which the mean accuracy is closest to a target.
+def pick_rate(answered: Tensor, values: Tensor) -> Tensor:
+    """Returns how often an answer is the value of each binding.
 
-    A position bias shows where retrieval neither always works nor never
-    does; how much noise that takes differs between models.
+    For a key that is bound nowhere this is a prior over positions; without
+    any preference among the bindings it is the same everywhere.
 
     Args:
-        accuracy: Takes the noise, returns accuracies.
-        target: The mean accuracy to look for.
+        answered: The answer to one query of each sequence ``[B, 1]``.
+        values: The values in the order of their bindings ``[B, n]``.
+
+    Returns:
+        ``[n]`` float32.
     """
-    grid = [step / 4 for step in range(1, 17)]
-    distance = {s: abs(float(accuracy(s).mean()) - target) for s in grid}
-    return min(grid, key=lambda s: distance[s])
+    return (answered == values).float().mean(dim=0)

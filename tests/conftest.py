@@ -1,0 +1,13 @@
+"""What all tests share: no network, no growing thread pools."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault('HF_HUB_OFFLINE', '1')
+# Test modules share builders that lie beside them.
+sys.path.insert(0, str(Path(__file__).parent))
+
+import torch
+
+torch.set_num_threads(1)
