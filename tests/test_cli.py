@@ -80,6 +80,21 @@ def test_profile_writes_both_files_and_prints_a_table(
     assert 'message passing' in result.stderr
 
 
+def test_default_is_the_embedded_decoder_on_the_sample_text(
+    tmp_path: Path,
+) -> None:
+    result = run('profile', '--out', tmp_path)
+    assert result.exit_code == 0, result.stderr
+    record = json.loads((tmp_path / 'profile.json').read_text())
+    assert record['model']['name'] == 'the embedded decoder'
+    assert 'Every word in a sentence' in record['text']['excerpt']
+    # Measured near 1e-6; a wrong graph shows at 1e-2 and above.
+    assert record['parity']['relative_error'] < 1e-5
+    # What the model was trained to show, and fresh weights do not.
+    assert max(record['measures']['sink_rate']) >= 0.5
+    assert max(record['baseline']['measures']['sink_rate']) == 0
+
+
 def test_options_reach_the_profile(
     model_directory: Path, prose: Path, tmp_path: Path
 ) -> None:

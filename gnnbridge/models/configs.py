@@ -33,7 +33,9 @@ def privatise_configs(model: PreTrainedModel, backend: str) -> Originals:
                 private = copy.deepcopy(value, memo)
                 object.__setattr__(module, name, private)
     for private in {id(c): c for c in _copies(originals)}.values():
-        _set_backend(private, backend)
+        # A part that sees no tokens is left alone, a whole model is not.
+        if private is model.config or not _is_other_part(private):
+            _set_backend(private, backend)
     return originals
 
 
@@ -47,11 +49,13 @@ def _copies(originals: Originals) -> list[PreTrainedConfig]:
     return [getattr(module, name) for module, name, _ in originals]
 
 
+def _is_other_part(config: PreTrainedConfig) -> bool:
+    kind = type(config).__name__.lower()
+    return not config.sub_configs and any(word in kind for word in _NOT_TEXT)
+
+
 def _set_backend(config: PreTrainedConfig, backend: str) -> None:
     """Sets a config and its text parts; other parts keep what they had."""
-    kind = type(config).__name__.lower()
-    if not config.sub_configs and any(word in kind for word in _NOT_TEXT):
-        return
     config._attn_implementation_internal = backend
     for key in config.sub_configs:
         part = getattr(config, key, None)

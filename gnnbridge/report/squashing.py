@@ -27,11 +27,11 @@ def squashing(profile: ProfileDict) -> Section | None:
         title='Effective resistance',
         seen=(
             'The depth-matched causal resistance from receiver i to source j '
-            'is 1\u00a0/\u00a0(ℓ(i)\u00a0h(i,\u00a0j)): h is the chance that a random walk '
-            'along the attention of i visits j before it stops, which it '
-            f'does after {number(found["hops"], 2)} hops on average (the sum '
-            'of the mean mixing over layers), and ℓ the rate at which it '
-            f'leaves i or stops there. {_hardest(found, hardest)}'
+            'is 1\u00a0/\u00a0(ℓ(i)\u00a0h(i,\u00a0j)): h is the chance that a '
+            'random walk along the attention of i visits j before it stops '
+            f'(after {number(found["hops"], 2)} hops on average, the sum of '
+            'the mean mixing over layers), and ℓ the rate at which it leaves '
+            f'i or stops there. {_hardest(found, hardest)}'
         ),
         meaning=(
             'High resistance is over-squashing: little of what that token '

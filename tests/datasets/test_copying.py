@@ -1,3 +1,4 @@
+import itertools
 from collections import Counter
 
 import pytest
@@ -16,7 +17,7 @@ TEXT = b'the cat sat on the mat; the rat ate the tart that the cat left.'
 
 def test_bigram_table_counts_pairs():
     table = bigram_table(TEXT)
-    pairs = Counter(zip(TEXT, TEXT[1:], strict=False))
+    pairs = Counter(itertools.pairwise(TEXT))
     firsts = Counter(TEXT[:-1])
     for (a, b), count in pairs.items():
         assert float(table[a, b]) == pytest.approx(count / firsts[a], rel=1e-12)
