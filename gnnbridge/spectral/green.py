@@ -120,7 +120,8 @@ def visits_and_rate(A: Tensor, hops: float | None) -> tuple[Tensor, Tensor]:
 
     Returns:
         The expected number of visits to `j` from `i`, :math:`(*, N, N)`, and
-        the leave rates :math:`(*, N)`; 0 for a root of an unkilled walk.
+        the leave rates :math:`(*, N)`; 0 for a root of an unkilled walk and
+        for a token without any edge.
     """
     off = off_diagonal(A)
     rate = off.sum(-1)
@@ -129,8 +130,6 @@ def visits_and_rate(A: Tensor, hops: float | None) -> tuple[Tensor, Tensor]:
     else:
         follow, kill = _split(hops)
         total = A.to(off.dtype).sum(-1)
-        # A token without any edge is a root too: give it a self-loop.
-        total = total.masked_fill(total == 0, 1.0)
         rate = kill * total + follow * rate
         jump = _over(follow * off, rate)
     eye = torch.eye(off.size(-1), dtype=off.dtype, device=off.device)

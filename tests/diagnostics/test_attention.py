@@ -91,6 +91,16 @@ def test_score_equals_loops(token: int, tokens: int | None) -> None:
     assert torch.equal(sink_rate(dense, epsilon=0.2, **options), rate)
 
 
+def test_score_of_two_way_attention_leaves_earlier_queries_out() -> None:
+    heads = torch.rand(2, 7, 7, generator=torch.Generator().manual_seed(2))
+    heads = heads / heads.sum(-1, keepdim=True)
+    expected = heads[:, 3:6, 3].mean(1)
+    for graphs in (from_attention(heads), heads.unsqueeze(0)):
+        torch.testing.assert_close(
+            sink_score(graphs, tokens=6, token=3)[0], expected
+        )
+
+
 def test_the_threshold_comes_before_the_mean_over_sequences() -> None:
     sink = torch.zeros(1, 5, 5)
     sink[..., 0] = 1
