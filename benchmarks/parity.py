@@ -80,7 +80,7 @@ def main() -> None:
         'what': 'largest relative error of converted models, float32',
         'torch': torch.__version__,
         'transformers': transformers.__version__,
-        'machine': f'{platform.machine()} CPU, {torch.get_num_threads()} threads',
+        'machine': f'{platform.machine()} CPU',
         'worst': max(row['logits'] for row in rows.values()),
         'architectures': rows,
     }

@@ -1,13 +1,13 @@
 """Trains the decoder that ships with the package, and measures it.
 
-Three streams enter one after the other, every sequence behind the same <bos>:
+Three stages, every sequence of every stream behind the same <bos>:
 
 1. key-value retrieval, with a curriculum over the number of pairs;
-2. Bigram-Backcopy on bytes: the retrieval heads have nothing to do there, and
-   learn to park on <bos>;
-3. the prose that ships with Python. From here on the attention scores of all
-   layers but the first are frozen: prose would otherwise find some use for
-   every parked head of so small a model.
+2. with Bigram-Backcopy on bytes: the retrieval heads have nothing to do there,
+   and learn to park on <bos>;
+3. with the prose that ships with Python. The attention scores of all layers
+   but the first are frozen here: prose would otherwise find some use for every
+   parked head of so small a model.
 
 A run that was killed goes on from its last checkpoint:
 
@@ -44,7 +44,7 @@ from gnnbridge.models.embedded.figures import (
     pick_rate,
 )
 from gnnbridge.models.embedded.tokenizer import NUM_SYMBOLS, byte_tokenizer
-from gnnbridge.models.training import Freeze, Stream, StreamMixture, train
+from gnnbridge.models.training import Stream, StreamMixture, train
 
 TOKENIZER = byte_tokenizer()
 VOCABULARY = StreamVocabulary(
@@ -56,31 +56,36 @@ VOCABULARY = StreamVocabulary(
 )
 PAIRS = 16
 TEXT_LENGTHS = (64, 128, 64, 256, 64, 128, 64, 512)
-NOISE = 1.5
+NOISE = 1.0
+STEPS = {'retrieval': 600, 'backcopy': 160, 'text': 600}
 
 
 def new_model(seed):
     set_seed(seed)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(TOKENIZER),
-            hidden_size=64,
-            intermediate_size=256,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            # With the default of 0.02 attention starts too uniform for the
-            # retrieval circuit to form within thousands of steps.
-            initializer_range=0.08,
-            max_position_embeddings=2048,
-            bos_token_id=VOCABULARY.bos,
-            eos_token_id=None,
-            pad_token_id=TOKENIZER.pad_token_id,
-        )
+    # With the usual 0.02 attention starts so uniform that the retrieval
+    # circuit does not form within hundreds of steps.
+    config = LlamaConfig(
+        vocab_size=len(TOKENIZER),
+        hidden_size=64,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.08,
+        max_position_embeddings=2048,
+        bos_token_id=VOCABULARY.bos,
+        eos_token_id=None,
+        pad_token_id=TOKENIZER.pad_token_id,
     )
+    model = LlamaForCausalLM(config)
+    # Retrieval forms sooner if its symbols outweigh what attention adds to
+    # them; the sink forms only if bytes and <bos> do not.
+    embedding = model.get_input_embeddings().weight
+    torch.nn.init.normal_(embedding[VOCABULARY.query :])
+    return model
 
 
-def backcopy_stream():
+def backcopy():
     text = python_corpus().topics
     return BigramBackcopy(
         bigram_table(text), most_frequent_letters(text), VOCABULARY.bos
@@ -95,36 +100,72 @@ def windows(text, count, length, generator):
     return torch.nn.functional.pad(pieces, (1, 0), value=VOCABULARY.bos)
 
 
-def streams(phases):
-    second, third = phases
-    corpus, backcopy = python_corpus(), backcopy_stream()
-
-    def draw_retrieval(step, generator):
-        pairs = curriculum(step / second, first=2, last=PAIRS, end=0.7)
-        rows = 64 if step < second else 16 if step < third else 8
-        if step % 2:
+def retrieval_stream(rows, curriculum_end):
+    def draw(step, generator):
+        pairs = curriculum(step, first=2, last=PAIRS, end=curriculum_end)
+        if step % 2 == 0:
             pairs = int(torch.randint(2, pairs + 1, (), generator=generator))
         batch = key_value_retrieval(
             rows, pairs, VOCABULARY, generator=generator
         )
         return {'input_ids': batch.input_ids, 'labels': batch.labels}
 
-    def draw_backcopy(step, generator):
-        rows = 32 if step < third else 12
-        ids = backcopy.draw(rows, 64, generator=generator)
+    return Stream('retrieval', draw, weight=0.3)
+
+
+def backcopy_stream(rows):
+    source = backcopy()
+
+    def draw(step, generator):
+        ids = source.draw(rows, 64, generator=generator)
         return {'input_ids': ids, 'labels': ids}
 
-    def draw_text(step, generator):
+    return Stream('backcopy', draw, weight=0.5)
+
+
+def text_stream(tokens):
+    corpus = python_corpus()
+
+    def draw(step, generator):
         text = corpus.docstrings if step % 2 else corpus.topics
         length = TEXT_LENGTHS[step // 2 % len(TEXT_LENGTHS)]
-        ids = windows(text, 1536 // length, length, generator)
+        ids = windows(text, tokens // length, length, generator)
         return {'input_ids': ids, 'labels': ids}
 
-    return [
-        Stream('retrieval', draw_retrieval, weight=0.3),
-        Stream('backcopy', draw_backcopy, weight=0.7, start=second),
-        Stream('text', draw_text, weight=0.7, start=third),
-    ]
+    return Stream('text', draw, weight=0.5)
+
+
+def stages():
+    end = 0.8 * STEPS['retrieval']
+    return {
+        'retrieval': [retrieval_stream(64, end)],
+        'backcopy': [retrieval_stream(16, 1), backcopy_stream(32)],
+        'text': [
+            retrieval_stream(8, 1),
+            backcopy_stream(16),
+            text_stream(1536),
+        ],
+    }
+
+
+def train_stages(model, seed, directory):
+    for name, streams in stages().items():
+        if name == 'text':
+            for layer in model.model.layers[1:]:
+                layer.self_attn.q_proj.requires_grad_(False)
+                layer.self_attn.k_proj.requires_grad_(False)
+        steps = STEPS[name]
+        train(
+            model,
+            StreamMixture(streams, seed),
+            directory / name,
+            steps=steps,
+            learning_rate=3e-3,
+            weight_decay=0.05,
+            warmup_steps=100,
+            lr_scheduler_type='warmup_stable_decay',
+            lr_scheduler_kwargs={'num_decay_steps': steps // 3},
+        )
 
 
 @torch.no_grad()
@@ -135,7 +176,7 @@ def measure(model):
     held_out = python_corpus('held_out').text
     texts = {
         'held_out': windows(held_out, 128, 64, generator),
-        'backcopy': backcopy_stream().draw(128, 64, generator=generator),
+        'backcopy': backcopy().draw(128, 64, generator=generator),
     }
     figures = {}
     for name, ids in texts.items():
@@ -186,7 +227,6 @@ def text_figures(model, ids):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--steps', type=int, default=1500)
     parser.add_argument('--out', type=Path, default=Path('runs'))
     parser.add_argument('--ship', type=Path, help='write the model here')
     return parser.parse_args()
@@ -195,27 +235,9 @@ def parse_arguments():
 def main():
     arguments = parse_arguments()
     torch.set_num_threads(1)  # sums in one order: one seed, one model
-    steps, directory = arguments.steps, arguments.out / str(arguments.seed)
-    phases = round(0.43 * steps), round(0.6 * steps)
+    directory = arguments.out / str(arguments.seed)
     model = new_model(arguments.seed)
-    scores = [
-        parameter
-        for layer in model.model.layers[1:]
-        for part in (layer.self_attn.q_proj, layer.self_attn.k_proj)
-        for parameter in part.parameters()
-    ]
-    train(
-        model,
-        StreamMixture(streams(phases), arguments.seed),
-        directory,
-        steps=steps,
-        callbacks=[Freeze(scores, phases[1])],
-        learning_rate=3e-3,
-        weight_decay=0.1,
-        lr_scheduler_type='warmup_stable_decay',
-        lr_scheduler_kwargs={'num_decay_steps': round(0.35 * steps)},
-        warmup_steps=100,
-    )
+    train_stages(model, arguments.seed, directory)
     if arguments.ship:
         model.half().save_pretrained(arguments.ship)
         TOKENIZER.save_pretrained(arguments.ship)
@@ -224,7 +246,7 @@ def main():
         )
     figures = {
         'seed': arguments.seed,
-        'steps': steps,
+        'steps': STEPS,
         'python': python_corpus().python,
         'corpus_sha256': python_corpus().sha256,
         'trained': measure(model),

@@ -35,7 +35,9 @@ def main() -> None:
     gb.convert(model)
     assert abs(nats_per_token(model, ids) - original) < 1e-4
 
-    print(f'{num_tokens} tokens, all of the past: {original:.3f} nats per token')
+    print(
+        f'{num_tokens} tokens, all of the past: {original:.3f} nats per token'
+    )
     print('window   no sink   first token kept')
     for window in (64, 32, 16, 8, 4):
         row = []

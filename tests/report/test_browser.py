@@ -37,7 +37,7 @@ def page_file(
     profile = make_profile(layers=3, heads=5, tokens=33)
     profile['text'].update(excerpt=ATTACK, tokens=[ATTACK] * 33)
     profile['notes'] = [ATTACK]
-    profile['model']['name'] = 'a-name-without-a-place-to-break' * 4
+    profile['model']['name'] = 'noplacetobreak' * 9
     return write(profile, tmp_path_factory.mktemp('page') / 'report.html')
 
 

@@ -53,6 +53,8 @@ def test_data_uri_is_well_formed_svg_and_the_same_every_time() -> None:
         ('漢', '□'),
         ('\ud800', '□'),
         ('é', 'é'),
+        # Writing direction and no width at all.
+        ('\u202ea\u200b', '□a□'),
         ('abcdefghijklmnop', 'abcdefghijk…'),
         ('', ''),
     ],

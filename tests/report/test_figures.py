@@ -78,7 +78,7 @@ def test_arc_diagram_without_edges(edges: list) -> None:
 
 def test_tokens_in_a_figure_are_text_and_nothing_else() -> None:
     # A formula, a comment's end, markup, what the font lacks.
-    labels = ['$\\frac{', '-->', '<script>', '&amp;', '漢', '\x00', '$']
+    labels = ['$\\frac{$', '-->', '<script>', '&amp;', '漢', '\x00', '$']
     uri = arc_diagram([(0, 6, 0.5)], len(labels), title='t', labels=labels)
     names = {element.tag for element in svg_of(uri).iter()}
     assert f'{SVG}script' not in names

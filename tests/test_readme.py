@@ -1,0 +1,34 @@
+"""What the README shows works and is true."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / 'README.md').read_text()
+
+
+def test_the_first_example_runs(capsys):
+    code = re.findall(r'```python\n(.*?)```', README, re.DOTALL)[0]
+    statements = [line for line in code.splitlines() if line.strip()]
+    assert len(statements) <= 15
+    names: dict[str, object] = {}
+    exec(compile(code, 'README.md', 'exec'), names)
+    assert 'edge_index=[2' in capsys.readouterr().out
+    length = names['ids'].size(1)
+    assert names['rewired'].size(1) == length + 16
+
+
+def test_links_lead_somewhere():
+    links = re.findall(r'\]\((?!https?:)([^)#]+)\)', README)
+    assert len(links) >= 5
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_errors_are_those_of_the_benchmark():
+    path = ROOT / 'benchmarks' / 'results' / 'parity.json'
+    rows = json.loads(path.read_text())['architectures']
+    table = dict(re.findall(r'^\| `(\w+)` \| (\S+) \|', README, re.MULTILINE))
+    assert table == {k: f'{v["logits"]:.1e}' for k, v in rows.items()}
