@@ -135,8 +135,12 @@ def test_huge_scores_and_sinks_do_not_overflow():
     index = torch.zeros(2, dtype=torch.long)
     alpha = edge_softmax(score, index, 1).flatten()
     assert alpha[1] / alpha[0] == pytest.approx(math.e, rel=1e-12)
-    drowned = edge_softmax(score, index, 1, s_aux=torch.tensor([2e4]))
+    sink = torch.tensor([2e4], requires_grad=True)
+    # Query 1 has no edge: its sink stands alone.
+    drowned = edge_softmax(score.requires_grad_(), index, 2, s_aux=sink)
     assert (drowned == 0).all()
+    for grad in torch.autograd.grad(drowned.sum(), [score, sink]):
+        assert (grad == 0).all()
     alone = edge_softmax(score, index, 1, s_aux=torch.tensor([-2e4]))
     torch.testing.assert_close(alone.flatten(), alpha)
 
