@@ -57,7 +57,7 @@ VOCABULARY = StreamVocabulary(
 PAIRS = 16
 TEXT_LENGTHS = (64, 128, 64, 256, 64, 128, 64, 512)
 NOISE = 1.5
-STEPS = {'retrieval': 600, 'backcopy': 300, 'text': 600}
+STEPS = {'retrieval': 600, 'backcopy': 600, 'text': 600}
 
 
 def new_model(seed):
@@ -251,11 +251,9 @@ def main():
     model = new_model(arguments.seed)
     train_stages(model, arguments.seed, directory)
     if arguments.ship:
-        model.half().save_pretrained(arguments.ship)
+        model.config.use_cache = True  # the trainer turns it off
+        model.save_pretrained(arguments.ship)
         TOKENIZER.save_pretrained(arguments.ship)
-        model = LlamaForCausalLM.from_pretrained(
-            arguments.ship, dtype=torch.float32
-        )
     figures = {
         'seed': arguments.seed,
         'steps': STEPS,

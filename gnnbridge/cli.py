@@ -99,7 +99,7 @@ def profile(
             )
         found = _profile(model, content, max_tokens, device, baseline)
         if model is None:
-            found.model['name'] = 'the embedded decoder'
+            found.model['name'] = 'Embedded decoder'
         if text is not None:
             found.text['source'] = text.name
         paths = [
@@ -181,6 +181,7 @@ def _check_device(device: str) -> None:
 
 
 def _print_profile(found: Profile, paths: list[Path]) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -191,11 +192,15 @@ def _print_profile(found: Profile, paths: list[Path]) -> None:
         caption=None
         if found.baseline is None
         else 'in brackets: the same architecture with re-initialised weights',
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_lines=found.baseline is not None,
     )
     for column in rows[0]:
         table.add_column(column, justify='right')
     for row in rows:
-        table.add_row(*row.values())
+        # The baseline under the value: eight columns fit into 80 characters.
+        table.add_row(*(cell.replace(' (', '\n(') for cell in row.values()))
     console = Console()
     console.print(table)
     error = found.parity['relative_error']

@@ -86,7 +86,7 @@ def test_default_is_the_embedded_decoder_on_the_sample_text(
     result = run('profile', '--out', tmp_path)
     assert result.exit_code == 0, result.stderr
     record = json.loads((tmp_path / 'profile.json').read_text())
-    assert record['model']['name'] == 'the embedded decoder'
+    assert record['model']['name'] == 'Embedded decoder'
     assert 'Every word in a sentence' in record['text']['excerpt']
     # Measured near 1e-6; a wrong graph shows at 1e-2 and above.
     assert record['parity']['relative_error'] < 1e-5

@@ -15,16 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_model
 from torch import Generator, Tensor
-from torch.nn import Parameter
 from torch.utils.data import IterableDataset
 from transformers import (
     PreTrainedModel,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import (
+    PREFIX_CHECKPOINT_DIR,
+    get_last_checkpoint,
+)
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 Inputs = Mapping[str, Tensor]
 
@@ -104,34 +107,12 @@ class MixtureTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
-class Freeze(TrainerCallback):
-    """Stops the training of some parameters from a step on.
-
-    Args:
-        parameters: The parameters.
-        start: The first step (from 0) that leaves them as they are.
-    """
-
-    def __init__(self, parameters: Sequence[Parameter], start: int) -> None:
-        self.parameters = tuple(parameters)
-        self.start = start
-
-    def on_step_begin(
-        self, args: Any, state: Any, control: Any, **kwargs: Any
-    ) -> None:
-        """Freezes the parameters when their time has come."""
-        # Without a gradient the optimiser passes over them, decay included.
-        for parameter in self.parameters:
-            parameter.requires_grad_(state.global_step < self.start)
-
-
 def train(
     model: PreTrainedModel,
     mixture: StreamMixture,
     directory: str | Path,
     *,
     steps: int,
-    callbacks: Sequence[TrainerCallback] = (),
     **settings: Any,
 ) -> PreTrainedModel:
     """Trains a model in place, going on from a checkpoint if there is one.
@@ -141,7 +122,6 @@ def train(
         mixture: What to train it on; its seed is the seed of the run.
         directory: Where checkpoints go and are looked for.
         steps: The number of steps at the end of the whole run.
-        callbacks: Hooks into the run, such as :class:`Freeze`.
         **settings: Further ``TrainingArguments``, such as ``learning_rate``,
             ``save_steps`` or ``disable_tqdm``.
 
@@ -172,8 +152,13 @@ def train(
         train_dataset=mixture,
         # A step of the mixture is a whole batch already.
         data_collator=lambda steps: steps[0],
-        callbacks=list(callbacks),
     )
     Path(directory).mkdir(parents=True, exist_ok=True)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(directory)))
+    finished = Path(directory) / f'{PREFIX_CHECKPOINT_DIR}-{steps}'
+    if finished.is_dir():
+        # The trainer would take a step more than it was asked for.
+        load_model(model, finished / SAFE_WEIGHTS_NAME)
+    else:
+        last = get_last_checkpoint(str(directory))
+        trainer.train(resume_from_checkpoint=last)
     return model.eval()

@@ -88,14 +88,19 @@ def _summary_row(measures: dict[str, list[Any]], layer: int) -> dict[str, str]:
     # The report's package brings matplotlib, which only drawing needs.
     from gnnbridge.report.section import mean, number, percent
 
-    columns = ('mixing', 'dirichlet_energy', 'effective_rank', 'mean_cosine')
+    columns = {
+        'mixing': 'mixing',
+        'energy': 'dirichlet_energy',
+        'effective rank': 'effective_rank',
+        'mean cosine': 'mean_cosine',
+    }
     return {
         'sink rate': percent(measures['sink_rate'][layer]),
         'highest sink score': number(max(measures['sink_score'][layer]), 2),
         'entropy (nats)': number(mean(measures['entropy'][layer])),
         **{
-            name.replace('_', ' '): number(measures[name][layer])
-            for name in columns
+            column: number(measures[name][layer])
+            for column, name in columns.items()
         },
     }
 

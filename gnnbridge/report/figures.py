@@ -229,7 +229,8 @@ def arc_diagram(
         if drawn:
             axes.add_collection(_arcs(drawn))
         both = any(source > target for source, target, _ in drawn)
-        top = max((abs(t - s) for s, t, _ in drawn), default=1) ** 0.5
+        # The height of the longest arc there can be: layers compare.
+        top = max(num_tokens - 1, 1) ** 0.5
         axes.set_ylim(-1.05 * top if both else -0.03 * top, 1.05 * top)
         axes.set_xlim(-0.02 * num_tokens - 0.5, 1.02 * num_tokens - 0.5)
         axes.axhline(0, color='#9aa4af', linewidth=0.8, zorder=1)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
-from gnnbridge.models.training import Freeze, Stream, StreamMixture, train
+from gnnbridge.models.training import Stream, StreamMixture, train
 
 CONFIG = LlamaConfig(
     vocab_size=13,
@@ -118,27 +118,12 @@ def test_loss_is_the_weighted_sum_of_the_streams(tmp_path):
         assert torch.allclose(p, q - q.grad, atol=1e-6)
 
 
-def test_frozen_parameters_stay_as_they_were(tmp_path):
-    def trained(name, steps):
-        model = new_model()
-        head = model.lm_head.weight
-        freeze = Freeze([head], start=2)
-        settings = {**SETTINGS, 'lr_scheduler_type': 'constant'}
-        train(
-            model,
-            mixture(),
-            tmp_path / name,
-            steps=steps,
-            callbacks=[freeze],
-            weight_decay=0.1,
-            **settings,
-        )
-        return head, model.model.norm.weight
-
-    (head, norm), (later_head, later_norm) = trained('a', 2), trained('b', 4)
-    assert not torch.equal(head, new_model().lm_head.weight)
-    assert torch.equal(later_head, head)
-    assert not torch.equal(later_norm, norm)
+def test_finished_run_is_loaded_and_not_trained_further(tmp_path):
+    whole = train(new_model(), mixture(), tmp_path, steps=4, **SETTINGS)
+    again = train(new_model(), mixture(), tmp_path, steps=4, **SETTINGS)
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], weight), name
+    assert [d.name for d in tmp_path.glob('checkpoint-*')] == ['checkpoint-4']
 
 
 def test_nothing_to_start_with_is_refused():
