@@ -14,6 +14,7 @@ from gnnbridge.datasets.retrieval import (
     key_value_retrieval as key_value_retrieval,
 )
 from gnnbridge.datasets.text import Corpus as Corpus
+from gnnbridge.datasets.text import byte_windows as byte_windows
 from gnnbridge.datasets.text import python_corpus as python_corpus
 from gnnbridge.datasets.text import sample_text as sample_text
 from gnnbridge.datasets.vocabulary import StreamVocabulary as StreamVocabulary
@@ -25,6 +26,7 @@ __all__ = [
     'StreamVocabulary',
     'absent_key_control',
     'bigram_table',
+    'byte_windows',
     'curriculum',
     'key_value_retrieval',
     'most_frequent_letters',

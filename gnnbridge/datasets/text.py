@@ -18,6 +18,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Generator, Tensor
+
 # Not prose, not documentation, or gone from later versions of Python.
 _SKIPPED = frozenset(
     {
@@ -92,6 +95,34 @@ def sample_text() -> str:
     """
     file = importlib.resources.files('gnnbridge.datasets') / 'sample.txt'
     return file.read_text('utf8').strip()
+
+
+def byte_windows(
+    text: bytes, count: int, length: int, *, bos: int, generator: Generator
+) -> Tensor:
+    """Draws pieces of a text as byte codes, each behind a first token.
+
+    Args:
+        text: The text, longer than a piece.
+        count: The number of pieces.
+        length: The number of tokens of each, the first token included.
+        bos: The first token.
+        generator: Source of chance.
+
+    Returns:
+        Token ids ``[count, length]`` int64.
+
+    Raises:
+        ValueError: If the text is too short.
+    """
+    if len(text) <= length:
+        raise ValueError(
+            f'Expected a text of more than {length} bytes (got {len(text)}).'
+        )
+    codes = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
+    start = torch.randint(len(codes) - length, (count, 1), generator=generator)
+    pieces = codes[start + torch.arange(length - 1)]
+    return torch.nn.functional.pad(pieces, (1, 0), value=bos)
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,6 +1,7 @@
 import pytest
+import torch
 
-from gnnbridge.datasets.text import python_corpus, sample_text
+from gnnbridge.datasets.text import byte_windows, python_corpus, sample_text
 
 
 def telling_lines(text: bytes) -> set[str]:
@@ -38,3 +39,21 @@ def test_sample_is_prose_that_is_in_neither_split():
     everything = python_corpus('train').text + python_corpus('held_out').text
     for line in telling_lines(sample.encode()):
         assert line.encode() not in everything
+
+
+def test_windows_are_pieces_of_the_text_behind_bos():
+    text = bytes(range(100, 120))
+    ids = byte_windows(
+        text, 50, 7, bos=256, generator=torch.Generator().manual_seed(0)
+    )
+    assert ids.shape == (50, 7)
+    for first, *piece in ids.tolist():
+        assert first == 256
+        assert bytes(piece) in text
+    # Pieces from all over: 50 draws of 13 starts.
+    assert len({row[1] for row in ids.tolist()}) > 9
+
+
+def test_windows_need_a_longer_text():
+    with pytest.raises(ValueError, match=r'more than 7 bytes \(got 7\)'):
+        byte_windows(b'seven..', 1, 7, bos=256, generator=torch.Generator())

@@ -31,25 +31,25 @@ def embedded():
 
 
 @pytest.fixture(scope='module')
-def recipe():
-    """The example that trained the model, as a module."""
-    file = ROOT / 'examples' / 'train_embedded.py'
-    spec = importlib.util.spec_from_file_location('train_embedded', file)
+def benchmark():
+    """The benchmark that measures the model, as a module."""
+    file = ROOT / 'benchmarks' / 'embedded_model.py'
+    spec = importlib.util.spec_from_file_location('embedded_model', file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture(scope='module')
-def figures(recipe):
-    return recipe.measure(load_embedded()[0])
+def figures(benchmark):
+    return benchmark.measure(load_embedded()[0], rows=256)
 
 
 @pytest.fixture(scope='module')
-def baseline(recipe):
+def baseline(benchmark):
     set_seed(7)
     model = LlamaForCausalLM(load_embedded()[0].config)
-    return recipe.measure(model)
+    return benchmark.measure(model, rows=64)
 
 
 def test_directory_is_small_and_ordinary(embedded):
