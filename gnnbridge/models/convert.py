@@ -222,6 +222,8 @@ def _refuse_other_numbers(
         raise RuntimeError(
             f"Expected the converted '{type(model).__name__}' to equal the "
             f'original (got a relative error of {error:.1e}, above '
-            f'{tolerance:.0e}). The conversion was undone; this architecture '
-            f'does something that the backend does not know.'
+            f'{tolerance:.0e}). The conversion was undone. Load the model with '
+            f"attn_implementation='eager': other kernels drop features of some "
+            f'architectures; if the error stays, this one does something that '
+            f'the backend does not know.'
         )
