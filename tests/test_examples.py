@@ -33,14 +33,6 @@ def test_a_window_without_the_sink_loses_more():
         re.MULTILINE,
     )
     assert [int(row[0]) for row in rows] == [64, 32, 16, 8, 4]
-    losses = [float(row[1]) for row in rows]
-    assert losses[-1] > losses[0]
-
-
-@pytest.mark.slow
-def test_a_trained_block_learns_in_a_pyg_model():
-    lines = run('trained_block_in_pyg.py').splitlines()
-    first, last = (
-        float(re.findall(r'loss ([\d.]+)', lines[i])[0]) for i in (0, -1)
-    )
-    assert last < first / 2
+    for _, without, kept in rows:
+        assert float(kept) < float(without)
+    assert float(rows[-1][1]) > float(rows[0][1])

@@ -58,6 +58,15 @@ def test_backcopy_rule_holds_token_by_token(seed, length):
                 assert stream.table[row[t - 1], row[t]] > 0
 
 
+def test_trigger_behind_bos_copies_nothing():
+    everything = tuple(range(256))
+    stream = BigramBackcopy(bigram_table(TEXT), everything, bos=256)
+    ids = stream.draw(5, 9, generator=torch.Generator().manual_seed(0))
+    assert int(ids[:, 1:].max()) < 256
+    assert not stream.copies(ids)[:, :3].any()
+    assert stream.copies(ids)[:, 3:].all()
+
+
 def test_draws_follow_the_table():
     stream = BigramBackcopy(bigram_table(TEXT), (), bos=256)
     ids = stream.draw(400, 41, generator=torch.Generator().manual_seed(0))
