@@ -72,8 +72,9 @@ class BigramBackcopy:
     ) -> Tensor:
         r"""Draws sequences.
 
-        A trigger right after ``bos`` has no byte before it, and is followed
-        by a draw from the table like any other byte.
+        The first byte is uniform. A trigger right after ``bos`` has no byte
+        before it, and is followed by a draw from the table like any other
+        byte.
 
         Args:
             num_sequences: The number of sequences :math:`B`.

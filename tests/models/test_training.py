@@ -81,13 +81,19 @@ def test_killed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
             raise Killed
         return counting(step, generator)
 
-    interrupted = StreamMixture(
-        [Stream('counting', killing), *mixture().streams[1:]], 0
-    )
+    def late(step, generator):
+        # Steps that were taken before the kill must not be taken again.
+        return (counting if step >= 3 else repeating)(step, generator)
+
+    def replaced(draw):
+        streams = [Stream('counting', draw), *mixture().streams[1:]]
+        return StreamMixture(streams, 0)
+
+    directory = tmp_path / 'b'
     with pytest.raises(Killed):
-        train(new_model(), interrupted, tmp_path / 'b', steps=6, **SETTINGS)
-    assert (tmp_path / 'b' / 'checkpoint-3').is_dir()
-    resumed = train(new_model(), mixture(), tmp_path / 'b', steps=6, **SETTINGS)
+        train(new_model(), replaced(killing), directory, steps=6, **SETTINGS)
+    assert (directory / 'checkpoint-3').is_dir()
+    resumed = train(new_model(), replaced(late), directory, steps=6, **SETTINGS)
     fresh = new_model().state_dict()
     for name, weight in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], weight), name
