@@ -20,7 +20,7 @@ import transformers
 from tqdm import tqdm
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / 'tests'))
+sys.path.insert(0, str(HERE.parent / 'tests' / 'builders'))
 
 import architectures
 

@@ -9,8 +9,8 @@ Three stages, every sequence of every stream behind the same <bos>:
    parked heads everything is frozen here: step by step prose would find some
    use for every head of so small a model.
 
-A run that was killed goes on from its last checkpoint. Takes ten minutes on
-one core; `benchmarks/embedded_model.py` measures the result. What ships is
+A run that was killed goes on from its last checkpoint. Takes some six minutes
+on one core; `benchmarks/embedded_model.py` measures the result. What ships is
 `runs/1/model` of
 
     python examples/train_embedded.py --seed 1 --out runs

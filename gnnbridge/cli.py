@@ -98,8 +98,6 @@ def profile(
                 f"Expected '--out' to be a directory (got the file '{out}')."
             )
         found = _profile(model, content, max_tokens, device, baseline)
-        if model is None:
-            found.model['name'] = 'Embedded decoder'
         if text is not None:
             found.text['source'] = text.name
         paths = [

@@ -22,15 +22,6 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_datasets_package(monkeypatch):
-    # The folder of tests is on the path, and transformers would take the one
-    # called "datasets" in it for the library of that name.
-    monkeypatch.setattr(
-        'transformers.trainer.is_datasets_available', lambda: False
-    )
-
-
 def counting(step, generator):
     start = torch.randint(13, (4, 1), generator=generator)
     ids = (start + torch.arange(7)) % 13

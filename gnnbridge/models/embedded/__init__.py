@@ -40,4 +40,6 @@ def load_embedded() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         tokenizer = AutoTokenizer.from_pretrained(
             directory, local_files_only=True
         )
+    # Reports call a model by this; the directory's name says nothing.
+    model.config.name_or_path = 'Embedded decoder'
     return model.eval(), tokenizer
