@@ -5,6 +5,9 @@ same architecture with new weights:
 
     python benchmarks/embedded_model.py runs/*/model
 
+writes benchmarks/results/embedded_model.json. Without directories it measures
+the weights that ship, and prints only.
+
 Bars: the first token is a sink for at least half of the heads of some layer
 (held-out text, 64 tokens, threshold 0.3); retrieval is right at least 95 times
 in 100; under noise, accuracy falls with the place of the binding (Spearman at
@@ -36,6 +39,7 @@ from gnnbridge.datasets.retrieval import (
 from gnnbridge.datasets.text import byte_windows, python_corpus
 from gnnbridge.datasets.vocabulary import StreamVocabulary
 from gnnbridge.diagnostics.attention import sink_score
+from gnnbridge.models import embedded
 from gnnbridge.models.embedded.figures import (
     accuracy_by_position,
     answers,
@@ -61,6 +65,7 @@ PAIRS = 16
 NOISE = 1.5
 SEED = 20250101
 RESULTS = Path(__file__).parent / 'results' / 'embedded_model.json'
+SHIPPED = Path(embedded.__file__).parent / 'weights'
 Figures = dict[str, float | list]
 
 
@@ -170,12 +175,13 @@ def spread(runs: list[dict], state: str, figure: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measures all runs, writes the results, prints the spread."""
+    """Measures the runs, prints their spread, writes it if runs were given."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
-    parser.add_argument('directories', type=Path, nargs='+')
+    parser.add_argument('directories', type=Path, nargs='*')
+    given = parser.parse_args().directories
     torch.set_num_threads(1)
     runs = []
-    for directory in parser.parse_args().directories:
+    for directory in given or [SHIPPED]:
         runs.append({'run': directory.parent.name})
         runs[-1].update(measure_directory(directory))
     figures = [k for k, v in runs[0]['trained'].items() if type(v) is float]
@@ -183,12 +189,13 @@ def main() -> None:
         state: {figure: spread(runs, state, figure) for figure in figures}
         for state in ('trained', 'reinitialised')
     }
-    corpus = python_corpus()
-    origin = {'python': corpus.python, 'corpus_sha256': corpus.sha256}
-    RESULTS.write_text(
-        json.dumps({**origin, 'summary': summary, 'runs': runs}, indent=1)
-        + '\n'
-    )
+    if given:
+        corpus = python_corpus()
+        origin = {'python': corpus.python, 'corpus_sha256': corpus.sha256}
+        RESULTS.write_text(
+            json.dumps({**origin, 'summary': summary, 'runs': runs}, indent=1)
+            + '\n'
+        )
     for figure in figures:
         for state in summary:
             mean, low, high = summary[state][figure].values()

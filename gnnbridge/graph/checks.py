@@ -151,7 +151,7 @@ def check_weights_option(weights: Any) -> None:
 
 _HINT = {
     'finite': '',
-    'non-negative': " Use weights='signed' if negative weights are meant.",
+    'non-negative': " Signed ones need a function with weights='signed'.",
 }
 
 

@@ -363,3 +363,18 @@ def test_wrong_numbers_undo_the_conversion(monkeypatch):
 def test_something_else_than_a_model_is_refused():
     with pytest.raises(TypeError, match='PreTrainedModel'):
         gb.convert(torch.nn.Linear(2, 2))
+
+
+@torch.no_grad()
+def test_packed_sequences_do_not_see_each_other():
+    """Positions that start anew pack two sequences into one, without a mask."""
+    model = architectures.build('llama')
+    ids = architectures.inputs_for(model)['input_ids'][:1]
+    position = torch.tensor([[*range(6), *range(7)]])
+    inputs = {'position_ids': position, 'use_cache': False}
+    expected = eager('llama')(ids, **inputs)[0]
+    gb.convert(model)
+    packed = model(ids, **inputs)[0]
+    alone = torch.cat([model(ids[:, :6])[0], model(ids[:, 6:])[0]], dim=1)
+    assert error(packed, alone) < TOLERANCE
+    assert error(packed, expected) < TOLERANCE
