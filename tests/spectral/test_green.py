@@ -4,21 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matrices import random_causal
 from torch import Tensor
 
 from gnnbridge.spectral.green import absorption_time, hitting_probability
 
 SETTINGS = settings(deadline=None, max_examples=25, derandomize=True)
-
-
-def random_causal(size: int, seed: int, density: float = 1.0) -> Tensor:
-    """Random causal attention in which token 0 is the only root."""
-    generator = torch.Generator().manual_seed(seed)
-    A = torch.rand(size, size, generator=generator, dtype=torch.float64)
-    kept = torch.rand(size, size, generator=generator) < density
-    kept[:, 0] = True
-    A = (A * kept).tril()
-    return A / A.sum(1, keepdim=True)
 
 
 def random_walk(size: int, seed: int) -> Tensor:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matrices import random_causal, random_digraph
 from torch import Tensor
 
 from gnnbridge.spectral.green import absorption_time, hitting_probability
@@ -15,26 +16,6 @@ from gnnbridge.spectral.resistance import (
 
 SETTINGS = settings(deadline=None, max_examples=25, derandomize=True)
 EYE = torch.eye(16, dtype=torch.float64)
-
-
-def random_causal(size: int, seed: int, density: float = 1.0) -> Tensor:
-    """Random causal attention in which token 0 is the only root."""
-    generator = torch.Generator().manual_seed(seed)
-    A = torch.rand(size, size, generator=generator, dtype=torch.float64)
-    kept = torch.rand(size, size, generator=generator) < density
-    kept[:, 0] = True
-    A = (A * kept).tril()
-    return A / A.sum(1, keepdim=True)
-
-
-def random_digraph(size: int, seed: int) -> Tensor:
-    """Random weighted digraph, not causal, in which token 0 is the root."""
-    generator = torch.Generator().manual_seed(seed)
-    A = torch.rand(size, size, generator=generator, dtype=torch.float64)
-    A = A * (torch.rand(size, size, generator=generator) < 0.7)
-    A[:, 0] = 1
-    A[0, 1:] = 0
-    return A
 
 
 def hitting_times(P: Tensor) -> Tensor:

@@ -1,0 +1,24 @@
+"""Random attention matrices, row = receiver."""
+
+import torch
+from torch import Tensor
+
+
+def random_causal(size: int, seed: int, density: float = 1.0) -> Tensor:
+    """Random causal attention in which token 0 is the only root."""
+    generator = torch.Generator().manual_seed(seed)
+    A = torch.rand(size, size, generator=generator, dtype=torch.float64)
+    kept = torch.rand(size, size, generator=generator) < density
+    kept[:, 0] = True
+    A = (A * kept).tril()
+    return A / A.sum(1, keepdim=True)
+
+
+def random_digraph(size: int, seed: int) -> Tensor:
+    """Random weighted digraph, not causal, in which token 0 is the root."""
+    generator = torch.Generator().manual_seed(seed)
+    A = torch.rand(size, size, generator=generator, dtype=torch.float64)
+    A = A * (torch.rand(size, size, generator=generator) < 0.7)
+    A[:, 0] = 1
+    A[0, 1:] = 0
+    return A
