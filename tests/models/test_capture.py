@@ -12,8 +12,10 @@ from gnnbridge.graph import (
     is_causal,
     sliding_window_graph,
     to_attention,
+    unroll,
     validate,
 )
+from gnnbridge.spectral import attention_rollout
 
 # Attention in [0, 1] by two float32 paths; measured at most 5e-6.
 TOLERANCE = 2e-5
@@ -239,3 +241,15 @@ def test_graphs_move_to_the_device_that_is_asked_for():
 def test_bad_inputs_are_named(ids, mask, message):
     with pytest.raises(ValueError, match=message):
         gb.capture(architectures.build('llama'), ids, attention_mask=mask)
+
+
+def test_captured_layers_unroll_into_their_rollout():
+    graphs = gb.capture(architectures.build('llama'), torch.arange(2, 11))
+    expected = attention_rollout(
+        torch.stack([to_attention(graph) for graph in graphs]),
+        mixing=torch.stack([graph.mixing for graph in graphs]),
+    )
+    # Paths of the unrolled graph from the embeddings to the last level.
+    steps = to_attention(unroll(graphs)).double()
+    paths = torch.linalg.matrix_power(steps, 3)[-9:, :9]
+    torch.testing.assert_close(paths, expected, rtol=1e-5, atol=1e-7)
