@@ -84,7 +84,7 @@ $(STAMPS)/dev: $(STAMPS)/package
 scatter: $(STAMPS)/scatter
 
 $(STAMPS)/scatter: $(STAMPS)/dev
-	@$(PIP) install --quiet setuptools wheel ninja; \
+	@$(PIP) install --quiet setuptools wheel; \
 	tag=$$($(BIN)/python -c 'import sys, torch; \
 		print(f"torch{torch.__version__}-py{sys.version_info[0]}{sys.version_info[1]}")'); \
 	wheels=.wheels/$$tag; mkdir -p $$wheels; \
