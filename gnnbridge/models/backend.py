@@ -15,8 +15,12 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
+from gnnbridge.models.attend import Attention
+from gnnbridge.models.masks import StructuralMask
 from gnnbridge.models.pairs import dense_weights, mask_pairs, pair_bias
 from gnnbridge.models.slots import Call, Pairs, Slot, get_slot
+from gnnbridge.nn.plan import Structure
+from gnnbridge.nn.run import Options
 
 # Names with 'flash', 'sdpa', 'flex' or a slash get special treatment there.
 BACKEND = 'gnnbridge'
@@ -50,15 +54,35 @@ def register_backend() -> None:
     AttentionMaskInterface.register(MASKLESS, no_mask)
 
 
-def keep_mask(*args: Any, **kwargs: Any) -> Tensor | None:
-    """Mask function: always a boolean tensor, True where a pair is kept.
+def keep_mask(*args: Any, **kwargs: Any) -> Tensor:
+    """Mask function: a boolean tensor, True where a pair is kept.
 
-    Without it, or with its shortcuts, transformers passes no mask at all
-    where it expects the kernel to know, and padding would be lost.
+    Where transformers would pass no mask at all and expect its kernels to know
+    what that means, ours get a stand-in that says it.
     """
+    structure, sizes = _skippable(kwargs), _sizes(kwargs)
+    if structure is not None and sdpa_mask(*args, **kwargs) is None:
+        return StructuralMask.of(structure, sizes, kwargs.get('device', 'cpu'))
     kwargs['allow_is_causal_skip'] = False
     kwargs['allow_is_bidirectional_skip'] = False
     return sdpa_mask(*args, **kwargs)
+
+
+def _sizes(kwargs: dict[str, Any]) -> tuple[int, int, int, int]:
+    return kwargs['batch_size'], 1, kwargs['q_length'], kwargs['kv_length']
+
+
+def _skippable(kwargs: dict[str, Any]) -> Structure | None:
+    """What a mask that transformers leaves away would say, if it is clear."""
+    if torch.compiler.is_compiling():
+        return None
+    causal = kwargs.get('allow_is_causal_skip', True)
+    full = kwargs.get('allow_is_bidirectional_skip', False)
+    _, _, num_queries, num_keys = _sizes(kwargs)
+    # Keys of a static cache that are not filled yet are left to the mask.
+    if causal and not full and num_queries in (1, num_keys):
+        return 'causal'
+    return 'full' if full and not causal else None
 
 
 def no_mask(*args: Any, **kwargs: Any) -> None:
@@ -97,32 +121,39 @@ def graph_attention(
         )
     _refuse_unknown(slot, kwargs)
     shape = (query.size(0), query.size(1), query.size(2), key.size(2))
-    nodes = [x.transpose(1, 2).flatten(0, 1) for x in (query, key, value)]
-    conv = slot.shared.conv
-    conv.dropout, conv.training = dropout, dropout > 0
-
-    def attend(pairs: Pairs) -> tuple[Tensor, Tensor]:
-        out, (_, alpha) = conv(
-            *nodes,
-            pairs.plan,
-            scale=scaling,
-            edge_bias=pair_bias(attention_mask, position_bias, pairs, shape),
+    own = _own_pairs(slot, attention_mask, shape, bool(is_causal), query)
+    attention = Attention(
+        slot.shared.conv,
+        query.transpose(1, 2),
+        key.transpose(1, 2),
+        value.transpose(1, 2),
+        Options(
+            scale=query.size(-1) ** -0.5 if scaling is None else scaling,
+            pair_bias=pair_bias(attention_mask, position_bias, own),
             softcap=softcap,
             s_aux=s_aux,
-            return_attention_weights=True,
-        )
+            dropout=dropout,
+        ),
+    )
+
+    def attend(pairs: Pairs) -> tuple[Tensor, Tensor]:
+        out, alpha = attention.over(pairs, weights=True)
+        assert alpha is not None  # asked for
         return out, alpha
 
-    own = _own_pairs(slot, attention_mask, shape, bool(is_causal), query)
     pairs = own
     if slot.source is not None:
         pairs = slot.source.pairs(Call(slot, shape, own, own, attend))
-    out, alpha = attend(pairs)
-    if slot.recorder is not None:
-        slot.recorder(Call(slot, shape, own, pairs, attend), alpha)
-    out = out.view(shape[0], shape[2], *out.shape[1:])
-    if slot.shared.weights_for is not None:
-        return out, dense_weights(alpha.to(query.dtype), pairs, shape)
+    wanted = slot.shared.weights_for is not None
+    out, alpha = attention.over(
+        pairs, weights=wanted or slot.recorder is not None
+    )
+    if slot.observer is not None:
+        slot.observer(Call(slot, shape, own, pairs, attend))
+    if slot.recorder is not None and alpha is not None:
+        slot.recorder(Call(slot, shape, own, pairs.union(), attend), alpha)
+    if wanted and alpha is not None:
+        return out, dense_weights(alpha.to(query.dtype), pairs.union())
     return out, None
 
 
@@ -138,11 +169,14 @@ def _own_pairs(
         return slot.exact
     if torch.compiler.is_compiling():
         return mask_pairs(mask, shape, causal=causal, device=query.device)
-    key = (shape, causal, query.device)
-    pairs = slot.shared.cached(mask, key)
+    structure = getattr(mask, 'structure', None)
+    # A stand-in is known by what it says, any other mask by being the same.
+    own = None if structure is not None else mask
+    key = (shape, causal, structure, query.device)
+    pairs = slot.shared.cached(own, key)
     if pairs is None:
         pairs = mask_pairs(mask, shape, causal=causal, device=query.device)
-        slot.shared.remember(mask, key, pairs)
+        slot.shared.remember(own, key, pairs)
     return pairs
 
 

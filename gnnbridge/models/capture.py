@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from gnnbridge.graph.sparsify import sparsify
 from gnnbridge.models.blocks import BlockWatch, find_block
 from gnnbridge.models.convert import converted
-from gnnbridge.models.pairs import check_heads
+from gnnbridge.models.pairs import check_heads, seen_keys
 from gnnbridge.models.slots import Call, Slot, self_attention_slots
 from gnnbridge.models.support import evaluation_mode
 
@@ -117,8 +117,7 @@ class _Record:
         if self.heads is not None:
             alpha = alpha[:, check_heads(self.heads, num_heads)]
         # What the model's own mask shows to no query is padding.
-        is_real = torch.zeros(num_sequences, num_keys, dtype=torch.bool)
-        is_real[call.own.batch.cpu(), call.own.key.cpu()] = True
+        is_real = seen_keys(call.own)
         if num_queries != num_keys:
             raise ValueError(
                 f'Expected a model run without a KV cache (got {num_queries} '

@@ -15,9 +15,9 @@ from gnnbridge.models.backend import MASKLESS
 from gnnbridge.models.blocks import find_block, first_states
 from gnnbridge.models.configs import privatise_configs
 from gnnbridge.models.convert import converted
-from gnnbridge.models.pairs import make_pairs
 from gnnbridge.models.slots import (
     Call,
+    Pairs,
     Slot,
     self_attention_slots,
     slots_of,
@@ -140,11 +140,8 @@ class ConvertedLayer(GraphTransformerLayer):
             plan = plan_attention(plan, (num_nodes, num_nodes))
         if position is None:
             position = torch.arange(num_nodes, device=x.device)
-        key, query = plan.edge_index
-        pairs = make_pairs(
-            torch.zeros_like(key), query, key, (1, 1, num_nodes, num_nodes)
-        )
-        pairs = pairs.with_bias(log_edge_weight(edge_weight))
+        shape = (1, self.heads, num_nodes, num_nodes)
+        pairs = Pairs(plan, shape, bias=log_edge_weight(edge_weight))
         weights: list[Tensor] = []
 
         def record(call: Call, alpha: Tensor) -> None:
@@ -152,7 +149,8 @@ class ConvertedLayer(GraphTransformerLayer):
 
         slots = slots_of(self.block).values()
         for slot in slots:
-            slot.exact, slot.recorder = pairs, record
+            slot.exact = pairs
+            slot.recorder = record if return_attention_weights else None
         try:
             stem: _Stem = self.__dict__['_stem']
             args, kwargs = stem.arguments(x, position)
@@ -188,7 +186,7 @@ class _Observation:
             self.tuple_length = len(output) if is_tuple else 0
             self.output = output[0] if is_tuple else output
 
-        def record(call: Call, alpha: Tensor) -> None:
+        def observe(call: Call) -> None:
             self.edge_index = call.own.plan.edge_index
             self.heads = call.shape[1]
 
@@ -196,11 +194,11 @@ class _Observation:
             block.register_forward_pre_hook(enter, with_kwargs=True),
             block.register_forward_hook(leave),
         ]
-        slot.recorder = record
+        slot.observer = observe
         try:
             run_once(model, trace_inputs(model))
         finally:
-            slot.recorder = None
+            slot.observer = None
             for handle in handles:
                 handle.remove()
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from gnnbridge.models.masks import StructuralMask
 from gnnbridge.models.slots import Pairs
-from gnnbridge.nn.plan import AttentionPlan
+from gnnbridge.nn.plan import Structure, plan_attention
+
+_Shape: TypeAlias = tuple[int, int, int, int]
 
 
 def make_pairs(
-    batch: Tensor,
-    query: Tensor,
-    key: Tensor,
-    shape: tuple[int, int, int, int],
-    off: Tensor | None = None,
+    batch: Tensor, query: Tensor, key: Tensor, shape: _Shape
 ) -> Pairs:
     """Pairs of one call and the block-diagonal graph that they form."""
     num_sequences, _, num_queries, num_keys = shape
@@ -24,18 +24,18 @@ def make_pairs(
         [batch * num_keys + key, batch * num_queries + query]
     )
     size = (num_sequences * num_keys, num_sequences * num_queries)
-    # In range and unique by construction: no need for plan_attention's checks.
-    return Pairs(batch, query, key, AttentionPlan(edge_index, size), off)
+    plan = plan_attention(edge_index, size, num_graphs=num_sequences)
+    return Pairs(plan, shape)
 
 
 def mask_pairs(
     mask: Tensor | None,
-    shape: tuple[int, int, int, int],
+    shape: _Shape,
     *,
     causal: bool,
     device: torch.device,
 ) -> Pairs:
-    """The pairs that a mask of transformers allows.
+    """The pairs that a mask of transformers allows; they are not listed.
 
     Args:
         mask: Boolean keep-mask or additive float mask ``[B | 1, H | 1, Q, K]``;
@@ -48,33 +48,29 @@ def mask_pairs(
         ValueError: If the mask does not fit the shape.
     """
     num_sequences, heads, num_queries, num_keys = shape
-    if mask is None:
-        keep = torch.ones(
-            (1, 1, num_queries, num_keys), dtype=torch.bool, device=device
+    if mask is not None and (
+        mask.dim() != 4
+        or any(
+            have not in (1, want)
+            for have, want in zip(mask.shape[:2], shape[:2], strict=True)
         )
-        keep = keep.tril(num_keys - num_queries) if causal else keep
-    else:
-        keep = keep_of(mask)
-        if (
-            keep.dim() != 4
-            or any(
-                have not in (1, want)
-                for have, want in zip(keep.shape[:2], shape[:2], strict=True)
-            )
-            or keep.shape[2:] != (num_queries, num_keys)
-        ):
-            raise ValueError(
-                f'Expected an attention mask of shape [{num_sequences}, 1 or '
-                f'{heads}, {num_queries}, {num_keys}] (got '
-                f'{list(mask.shape)}).'
-            )
-    used = keep.any(dim=1).expand(num_sequences, -1, -1)
-    batch, query, key = used.nonzero(as_tuple=True)
-    off = None
-    if keep.size(1) > 1:
-        off = ~gather_pairs(keep, batch, query, key, shape)
-        off = off if off.any() else None
-    return make_pairs(batch, query, key, shape, off)
+        or mask.shape[2:] != (num_queries, num_keys)
+    ):
+        raise ValueError(
+            f'Expected an attention mask of shape [{num_sequences}, 1 or '
+            f'{heads}, {num_queries}, {num_keys}] (got {list(mask.shape)}).'
+        )
+    if mask is None or isinstance(mask, StructuralMask):
+        structure: Structure = 'causal' if causal else 'full'
+        if isinstance(mask, StructuralMask):
+            structure = mask.structure
+        size = (num_sequences * num_keys, num_sequences * num_queries)
+        plan = plan_attention(structure, size, num_graphs=num_sequences)
+        return Pairs(plan.to(device), shape)
+    keep = keep_of(mask)
+    used = keep.any(dim=1) if keep.size(1) > 1 else keep[:, 0]
+    plan = plan_attention(used.expand(num_sequences, -1, -1))
+    return Pairs(plan, shape, keep if keep.size(1) > 1 else None)
 
 
 def keep_of(mask: Tensor) -> Tensor:
@@ -84,37 +80,63 @@ def keep_of(mask: Tensor) -> Tensor:
     return mask > torch.finfo(mask.dtype).min / 2
 
 
-def gather_pairs(
-    dense: Tensor,  # [B | 1, H | 1, Q | 1, K]
-    batch: Tensor,
-    query: Tensor,
-    key: Tensor,
-    shape: tuple[int, int, int, int],
-) -> Tensor:  # [E, H]
-    """Entries of a dense per-head tensor at given pairs."""
-    return dense.expand(shape).permute(0, 2, 3, 1)[batch, query, key]
-
-
 def pair_bias(
-    mask: Tensor | None,
-    position_bias: Tensor | None,
-    pairs: Pairs,
-    shape: tuple[int, int, int, int],
+    mask: Tensor | None, position_bias: Tensor | None, pairs: Pairs
 ) -> Tensor | None:
-    """The bias of each pair and head: float masks, position bias, switches."""
-    bias = None if pairs.bias is None else pairs.bias.unsqueeze(1)
-    is_float = mask is not None and mask.dtype != torch.bool
-    for dense in (mask if is_float else None, position_bias):
-        if dense is not None:
-            more = gather_pairs(
-                dense, pairs.batch, pairs.query, pairs.key, shape
-            )
-            bias = more if bias is None else bias + more
-    if pairs.off is not None:
+    """The bias of all pairs ``[B | 1, H | 1, Q, K]``, or None.
+
+    Float masks and position biases add up; pairs that a head does not use get
+    ``-inf``.
+    """
+    bias = None
+    if mask is not None and mask.is_floating_point():
+        bias = mask
+    if position_bias is not None:
+        bias = position_bias if bias is None else bias + position_bias
+    if pairs.head_keep is not None:
         if bias is None:
-            bias = torch.zeros(pairs.off.shape, device=pairs.off.device)
-        bias = bias.masked_fill(pairs.off, float('-inf'))
+            bias = torch.zeros((), device=pairs.head_keep.device)
+        bias = bias.masked_fill(~pairs.head_keep, float('-inf'))
     return bias
+
+
+def allows(
+    own: Pairs, batch: Tensor, query: Tensor, key: Tensor
+) -> Tensor:  # [E]
+    """Which of some pairs are among a layer's own, without listing these."""
+    _, _, num_queries, num_keys = own.shape
+    inside = (key >= 0) & (key < num_keys)
+    plan = own.plan
+    if plan.structure == 'full':
+        return inside
+    if plan.structure == 'causal':
+        return inside & (key <= query + num_keys - num_queries)
+    return inside & plan.mask[batch, query, key.clamp(0, num_keys - 1)]
+
+
+def own_rows(own: Pairs, batch: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+    """Own pairs of some rows: position of the row among them, and key."""
+    _, _, num_queries, num_keys = own.shape
+    plan = own.plan
+    if plan.structure is None:
+        row, key = plan.mask[batch, query].nonzero(as_tuple=True)
+        return row, key
+    count = torch.full_like(query, num_keys)
+    if plan.structure == 'causal':
+        count = query + num_keys - num_queries + 1
+    row = torch.repeat_interleave(count)
+    first = count.cumsum(0) - count
+    return row, torch.arange(row.numel(), device=row.device) - first[row]
+
+
+def seen_keys(own: Pairs) -> Tensor:  # [B, K]
+    """The keys that some query of a sequence sees."""
+    num_sequences, _, _, num_keys = own.shape
+    if own.plan.structure is None:
+        return own.plan.mask.any(dim=1)
+    return torch.ones(
+        num_sequences, num_keys, dtype=torch.bool, device=own.plan.device
+    )
 
 
 def check_heads(heads: Sequence[int], num_heads: int) -> list[int]:
@@ -135,10 +157,9 @@ def check_heads(heads: Sequence[int], num_heads: int) -> list[int]:
 def dense_weights(
     alpha: Tensor,  # [E, H]
     pairs: Pairs,
-    shape: tuple[int, int, int, int],
 ) -> Tensor:  # [B, H, Q, K]
     """Attention weights in the shape in which transformers returns them."""
-    num_sequences, heads, num_queries, num_keys = shape
+    num_sequences, heads, num_queries, num_keys = pairs.shape
     out = alpha.new_zeros(num_sequences, num_queries, num_keys, heads)
     out = out.index_put((pairs.batch, pairs.query, pairs.key), alpha)
     return out.permute(0, 3, 1, 2)

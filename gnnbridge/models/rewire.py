@@ -91,13 +91,13 @@ def rewire(
 def _sources(
     what: Any, heads: Sequence[int] | None
 ) -> Callable[[], GraphSource]:
-    """A maker of graph sources: what they remember is per layer."""
+    """A maker of graph sources: computed graphs differ from layer to layer."""
     if isinstance(what, Tensor):
         num_nodes = int(what.max()) + 1 if what.numel() > 0 else 0
         what = Data(edge_index=what, num_nodes=num_nodes)
     if isinstance(what, Data):
-        given = Rule.of(what)
-        return lambda: GivenGraph(given, heads)
+        given = GivenGraph(Rule.of(what), heads)
+        return lambda: given
     if isinstance(what, BaseTransform):
         transform = what
         return lambda: ComputedGraph(lambda _, data: transform(data), heads)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from gnnbridge.nn.attention_conv import AttentionConv
-from gnnbridge.nn.plan import AttentionPlan
+from gnnbridge.nn.formats import lazy
+from gnnbridge.nn.plan import AttentionPlan, plan_attention
 
 _ATTRIBUTE = '_gnnbridge_slot'
 
@@ -34,29 +35,73 @@ class Frame:
     first_key: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pairs:
     """The query-key pairs of one call, over a batch of sequences.
 
     Attributes:
-        batch: Sequence of each pair ``[E]``.
-        query: Query of each pair within the call ``[E]``.
-        key: Key of each pair within the call ``[E]``.
-        plan: The same pairs as one block-diagonal graph.
-        off: ``[E, H]`` True where a head does not use the pair, or None.
+        plan: The pairs as graphs side by side; they are listed when they are
+            first asked for, if at all.
+        shape: ``(batch, heads, queries, keys)``.
+        head_keep: Which pairs each head uses ``[B | 1, H, Q, K]``, or None
+            where all use all.
         bias: Bias of each pair ``[E]`` that comes with the graph, or None.
+        heads: Heads that run on these pairs; all where ``rest`` is None.
+        rest: Pairs of the other heads.
     """
 
-    batch: Tensor
-    query: Tensor
-    key: Tensor
     plan: AttentionPlan
-    off: Tensor | None = None
+    shape: tuple[int, int, int, int]
+    head_keep: Tensor | None = None
     bias: Tensor | None = None
+    heads: tuple[int, ...] = ()
+    rest: Pairs | None = None
+
+    @property
+    def batch(self) -> Tensor:
+        """Sequence of each pair ``[E]``."""
+        return self.plan.places[0]
+
+    @property
+    def query(self) -> Tensor:
+        """Query of each pair within the call ``[E]``."""
+        return self.plan.places[1]
+
+    @property
+    def key(self) -> Tensor:
+        """Key of each pair within the call ``[E]``."""
+        return self.plan.places[2]
+
+    @property
+    def code(self) -> Tensor:
+        """A number for each pair, in the order of sequence, query, key."""
+        return self.plan.edge_index[1] * self.shape[3] + self.key
 
     def with_bias(self, bias: Tensor | None) -> Pairs:
         """The same pairs with a bias for each."""
         return replace(self, bias=bias)
+
+    def alone(self) -> Pairs:
+        """These pairs for all heads."""
+        return replace(self, heads=(), rest=None)
+
+    def union(self) -> Pairs:
+        """The pairs that some head uses."""
+        return self if self.rest is None else self._union
+
+    @lazy
+    def _union(self) -> Pairs:
+        assert self.rest is not None  # checked by the caller
+        num_keys = self.shape[3]
+        code = torch.cat([self.code, self.rest.code]).unique()
+        query = code // num_keys
+        key = query // self.shape[2] * num_keys + code % num_keys
+        plan = plan_attention(
+            torch.stack([key, query]),
+            self.plan.size,
+            num_graphs=self.plan.num_graphs,
+        )
+        return Pairs(plan, self.shape)
 
 
 @dataclass(frozen=True)
@@ -88,6 +133,7 @@ class GraphSource(Protocol):
 
 
 Recorder = Callable[[Call, Tensor], None]
+Observer = Callable[[Call], None]
 
 
 @dataclass
@@ -152,6 +198,7 @@ class Slot:
         source: The graph to run on; None for the model's own.
         exact: Pairs to run on whatever the mask says; None for the mask's.
         recorder: Called with every call and its attention weights.
+        observer: Called with every call; no weights are computed for it.
     """
 
     name: str
@@ -162,6 +209,7 @@ class Slot:
     source: GraphSource | None = None
     exact: Pairs | None = None
     recorder: Recorder | None = None
+    observer: Observer | None = None
 
 
 def get_slot(module: nn.Module) -> Any:

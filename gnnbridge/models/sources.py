@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
 from gnnbridge.graph.schema import sort, validate
-from gnnbridge.models.pairs import check_heads, make_pairs
+from gnnbridge.models.pairs import (
+    allows,
+    check_heads,
+    make_pairs,
+    own_rows,
+    seen_keys,
+)
 from gnnbridge.models.slots import Call, Pairs
 
 
@@ -63,18 +70,31 @@ class Rule:
 
 
 class GivenGraph:
-    """Runs a layer on one graph, the same for every sequence."""
+    """Runs layers on one graph, the same for every sequence.
+
+    All layers share it, and what one has found out for a call holds for the
+    others whose masks are the same.
+    """
 
     def __init__(self, rule: Rule, heads: Sequence[int] | None) -> None:
         self.rule, self.heads = rule, heads
         self.padding = _Padding()
+        self.known: list[tuple[Any, Pairs, Pairs]] = []
 
     def pairs(self, call: Call) -> Pairs:
         """Pairs of the rewired graph for this call."""
-        self.rule = self.rule.to(call.own.key.device)
+        frame = call.slot.frame
+        key = (call.shape, int(frame.first_query), frame.first_key)
+        for known_key, own, pairs in self.known:
+            if known_key == key and own is call.own:
+                return pairs
+        self.rule = self.rule.to(call.own.plan.device)
         padding = self.padding.of(call)
         rules = [self.rule] * call.shape[0]
-        return rewired_pairs(call, rules, padding, self.heads)
+        pairs = rewired_pairs(call, rules, padding, self.heads)
+        # A model has two or three kinds of masks in one forward.
+        self.known = [(key, call.own, pairs), *self.known[:2]]
+        return pairs
 
 
 class ComputedGraph:
@@ -132,7 +152,7 @@ class _Padding:
         self.count: Tensor | None = None
 
     def of(self, call: Call) -> Tensor:  # [B]
-        num_sequences, _, _, num_keys = call.shape
+        num_sequences = call.shape[0]
         start = int(call.slot.frame.first_query)
         known = self.count is not None and len(self.count) == num_sequences
         if start > 0 and known:
@@ -140,11 +160,9 @@ class _Padding:
             return self.count
         # The first key that is ever attended to is the first real token. In
         # the middle of a sequence a window hides it.
-        first = call.own.key.new_full((num_sequences,), num_keys)
-        first = first.scatter_reduce(
-            0, call.own.batch, call.own.key, 'amin', include_self=True
-        )
-        first = first.where(first < num_keys, 0) + call.slot.frame.first_key
+        seen = seen_keys(call.own)
+        first = seen.long().argmax(dim=1).where(seen.any(dim=1), 0)
+        first = first + call.slot.frame.first_key
         if start > 0 and (first > 0).any():
             raise ValueError(
                 'Expected a KV cache that was filled inside the context, since '
@@ -168,48 +186,46 @@ def rewired_pairs(
     """
     _, num_heads, num_queries, num_keys = call.shape
     own = call.own
-    own_code = (own.batch * num_queries + own.query) * num_keys + own.key
-    start, first_key = (
-        int(call.slot.frame.first_query),
-        (call.slot.frame.first_key),
-    )
-    position = torch.arange(num_queries, device=own_code.device) + start
-    codes = []
+    frame = call.slot.frame
+    position = torch.arange(num_queries, device=padding.device)
+    position = position + int(frame.first_query)
+    batches, queries, keys = [], [], []
     for sequence, rule in enumerate(rules):
         token = position - padding[sequence]
         ruled = (token >= 0) & (token < rule.num_nodes)
         query = ruled.nonzero().view(-1)
         row, source = rule.rows(token[query])
-        key = source + padding[sequence] - first_key
-        code = (sequence * num_queries + query[row]) * num_keys + key
-        inside = (key >= 0) & (key < num_keys)
-        allowed = inside & torch.isin(code, own_code)
+        key = source + padding[sequence] - frame.first_key
+        query = query[row]
+        batch = torch.full_like(query, sequence)
+        allowed = allows(own, batch, query, key)
         if not allowed.all():
             edge = int((~allowed).nonzero()[0, 0])
             raise ValueError(
                 f'Expected edges that the mask of layer {call.slot.layer} '
                 f"('{call.slot.name}') allows (got key {int(source[edge])} -> "
-                f'query {int(token[query][row[edge]])}). Intersect the graph '
+                f'query {int(token[query[edge]])}). Intersect the graph '
                 f"with the layer's own, or choose other layers."
             )
-        codes.append(code)
         # Rows that the graph does not know keep the model's own edges.
-        kept = (own.batch == sequence) & ~ruled[own.query]
-        codes.append(own_code[kept])
-    code = torch.cat(codes).sort().values
-    off = None
-    if heads is not None:
-        chosen = torch.zeros(num_heads, dtype=torch.bool, device=code.device)
-        chosen[check_heads(heads, num_heads)] = True
-        off = ~torch.isin(own_code, code).unsqueeze(1) & chosen
-        if own.off is not None:
-            off = off | own.off
-        code = own_code
-    elif own.off is not None:
-        off = own.off[torch.searchsorted(own_code, code)]
-    row, key = code // num_keys, code % num_keys
-    batch, query = row // num_queries, row % num_queries
-    return make_pairs(batch, query, key, call.shape, off)
+        unruled = (~ruled).nonzero().view(-1)
+        row, own_key = own_rows(
+            own, torch.full_like(unruled, sequence), unruled
+        )
+        # Padding comes before the graph's rows, tokens past its end after.
+        query = torch.cat([query, unruled[row]])
+        order = query.argsort(stable=True)
+        batches.append(torch.full_like(query, sequence))
+        queries.append(query[order])
+        keys.append(torch.cat([key, own_key])[order])
+    pairs = make_pairs(
+        torch.cat(batches), torch.cat(queries), torch.cat(keys), call.shape
+    )
+    pairs = replace(pairs, head_keep=own.head_keep)
+    if heads is None:
+        return pairs
+    chosen = tuple(sorted(set(check_heads(heads, num_heads))))
+    return replace(pairs, heads=chosen, rest=own)
 
 
 def _extend(

@@ -105,10 +105,10 @@ def trace_attention(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Trace:
 
     for name, module in model.named_modules():
 
-        def routed(call: Call, alpha: Tensor, module: Any = module) -> None:
+        def routed(call: Call, module: Any = module) -> None:
             trace.routed.setdefault(module, crossing[module])
 
-        set_slot(module, Slot(name, -1, shared, recorder=routed))
+        set_slot(module, Slot(name, -1, shared, observer=routed))
         handles.append(
             module.register_forward_pre_hook(entered, with_kwargs=True)
         )

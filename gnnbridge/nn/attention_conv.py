@@ -6,11 +6,27 @@ from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor
-from torch_geometric.nn import MessagePassing
+from torch_geometric.nn import MessagePassing, SumAggregation
 from torch_geometric.typing import OptTensor
 
 from gnnbridge.nn.edge_softmax import edge_softmax
 from gnnbridge.nn.plan import AttentionPlan, plan_attention
+from gnnbridge.nn.run import Options, run
+
+# What a subclass may change, and where a listener may hook into, of the single
+# messages that only PyG's way of running a graph has.
+_STEPS = (
+    'message', 'aggregate', 'update', 'edge_update', 'propagate',
+    'edge_updater', 'message_and_aggregate',
+)  # fmt: skip
+_HOOKS = (
+    '_propagate_forward_pre_hooks', '_propagate_forward_hooks',
+    '_message_forward_pre_hooks', '_message_forward_hooks',
+    '_aggregate_forward_pre_hooks', '_aggregate_forward_hooks',
+    '_message_and_aggregate_forward_pre_hooks',
+    '_message_and_aggregate_forward_hooks',
+    '_edge_update_forward_pre_hooks', '_edge_update_forward_hooks',
+)  # fmt: skip
 
 
 class AttentionConv(MessagePassing):
@@ -127,24 +143,102 @@ class AttentionConv(MessagePassing):
                 f'for no cap.'
             )
 
+        options = Options(
+            scale=query.size(-1) ** -0.5 if scale is None else scale,
+            edge_bias=edge_bias,
+            softcap=softcap,
+            s_aux=_sink_logits(s_aux, query),
+            dropout=self.dropout if self.training else 0.0,
+            return_weights=return_attention_weights,
+        )
+        shape = (plan.num_graphs, -1)
+        out, alpha = self.attend(
+            plan,
+            query.unflatten(0, shape),
+            key.unflatten(0, shape),
+            value.unflatten(0, shape),
+            options,
+        )
+        out = out.flatten(0, 1)
+        return (out, (plan.edge_index, alpha)) if alpha is not None else out
+
+    def attend(
+        self,
+        plan: AttentionPlan,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, OptTensor]:
+        """Runs a plan over the graphs of a batch, without checks of shapes.
+
+        Args:
+            plan: The graph, or :obj:`B` graphs of one size.
+            query: Queries :obj:`[B, Q, H, D]`.
+            key: Keys :obj:`[B, K, Hkv, D]`.
+            value: Values :obj:`[B, K, Hkv, Dv]`.
+            options: What else is asked for.
+
+        Returns:
+            The output :obj:`[B, Q, H, Dv]` and, if wanted, the weights
+            :obj:`[E, H]`.
+        """
+        result = None
+        if not self._passes_messages():
+            result = run(plan, query, key, value, options)
+        if result is None:
+            shape, options = query.shape[:2], options.on_edges(plan)
+            out, alpha = self._pass_messages(
+                plan,
+                query.flatten(0, 1),
+                key.flatten(0, 1),
+                value.flatten(0, 1),
+                options,
+            )
+            result = out.unflatten(0, shape), alpha
+        return result[0], result[1] if options.return_weights else None
+
+    def _passes_messages(self) -> bool:
+        """Whether somebody looks at, or has changed, single messages."""
+        return bool(
+            self.explain
+            or self.decomposed_layers > 1
+            or not isinstance(self.aggr_module, SumAggregation)
+            or any(getattr(self, hooks) for hooks in _HOOKS)
+            or any(
+                getattr(type(self), name) is not getattr(AttentionConv, name)
+                for name in _STEPS
+            )
+        )
+
+    def _pass_messages(
+        self,
+        plan: AttentionPlan,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, Tensor]:
+        """PyG's gather and scatter, one message for each edge."""
         alpha = self.edge_updater(
             plan.edge_index,
             query=(None, query),
             key=(key, None),
-            edge_bias=edge_bias,
-            scale=query.size(-1) ** -0.5 if scale is None else scale,
-            softcap=softcap,
-            s_aux=s_aux,
+            edge_bias=options.edge_bias,
+            scale=options.scale,
+            softcap=options.softcap,
+            s_aux=options.s_aux,
         )
         dropped = alpha
-        if self.dropout > 0 and self.training:
-            dropped = torch.dropout(alpha, self.dropout, True)
+        if options.dropout > 0:
+            dropped = torch.dropout(alpha, options.dropout, True)
         out = self.propagate(
-            plan.edge_index, value=(value, None), alpha=dropped, size=size
-        ).to(value.dtype)
-        if return_attention_weights:
-            return out, (plan.edge_index, alpha)
-        return out
+            plan.edge_index,
+            value=(value, None),
+            alpha=dropped,
+            size=plan.size,
+        )
+        return out.to(value.dtype), alpha
 
     def edge_update(
         self,
@@ -216,3 +310,13 @@ def _edge_bias(edge_bias: Tensor, num_edges: int, heads: int) -> Tensor:
             f'{heads}] (got {list(edge_bias.shape)}).'
         )
     return edge_bias
+
+
+def _sink_logits(s_aux: OptTensor, query: Tensor) -> OptTensor:
+    shape = query.shape[:2]
+    if s_aux is not None and s_aux.shape not in (shape[1:], shape):
+        raise ValueError(
+            f"Expected 's_aux' of shape [{shape[1]}] or {list(shape)}, a logit "
+            f'for each head or each query and head (got {list(s_aux.shape)}).'
+        )
+    return s_aux

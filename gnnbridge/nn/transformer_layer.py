@@ -140,14 +140,15 @@ class GraphTransformerLayer(nn.Module):
                 position = torch.arange(x.size(0), device=x.device)
             query = _rotate(query, position, self.rope_theta)
             key = _rotate(key, position, self.rope_theta)
-        out, attention = self.conv(
+        result = self.conv(
             query,
             key,
             value,
             edge_index,
             edge_bias=log_edge_weight(edge_weight),
-            return_attention_weights=True,
+            return_attention_weights=return_attention_weights,
         )
+        out, attention = result if return_attention_weights else (result, None)
         x = x + self.dropout(self.lin_out(out.flatten(1)))
         x = x + self.dropout(self.mlp(self.norm2(x)))
         return (x, attention) if return_attention_weights else x

@@ -108,7 +108,11 @@ def test_layers_and_heads_are_chosen():
     (chosen,) = gb.capture(model, ids, layers=[-1], heads=[2, 0])
     assert chosen.layer == 2
     assert chosen.num_heads == 2
-    assert torch.equal(chosen.edge_attr, everything[2].edge_attr[:, [2, 0]])
+    # Layers that are not captured run on a kernel that gives no weights, so
+    # that the states of this one differ by rounding.
+    torch.testing.assert_close(
+        chosen.edge_attr, everything[2].edge_attr[:, [2, 0]]
+    )
     for layers, heads in (([3], [4]), ([-4], [-5]), ([], [])):
         with pytest.raises(ValueError, match='layers'):
             gb.capture(model, ids, layers=layers)

@@ -13,6 +13,7 @@ from gnnbridge.models.pairs import (
     mask_pairs,
     pair_bias,
 )
+from gnnbridge.models.slots import Pairs
 
 SHAPE = (2, 3, 4, 5)
 
@@ -29,6 +30,14 @@ def expected_pairs(keep: torch.Tensor) -> list[tuple[int, int, int]]:
         for b, q, k in itertools.product(range(2), range(4), range(5))
         if any(keep[b, h, q, k] for h in range(3))
     ]
+
+
+def on_pairs(bias: torch.Tensor | None, pairs: Pairs) -> torch.Tensor | None:
+    """The bias of each pair and head ``[E, H]``."""
+    if bias is None:
+        return None
+    bias = bias.expand(SHAPE).permute(0, 2, 3, 1)
+    return bias[pairs.batch, pairs.query, pairs.key]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +64,7 @@ def test_pairs_are_those_of_the_mask(shape, additive):
     edges = [(b * 5 + k, b * 4 + q) for b, q, k in found]
     assert list(map(tuple, pairs.plan.edge_index.t().tolist())) == edges
     assert pairs.plan.size == (10, 8)
-    bias = pair_bias(mask, None, pairs, SHAPE)
+    bias = on_pairs(pair_bias(mask, None, pairs), pairs)
     for edge, (b, q, k) in enumerate(found):
         for head in range(3):
             is_kept = bool(keep.expand(SHAPE)[b, head, q, k])
@@ -94,10 +103,9 @@ def test_biases_add_up():
     mask = torch.randn(2, 3, 4, 5).masked_fill(~keep, -torch.inf)
     position = torch.randn(1, 3, 4, 5)
     pairs = mask_pairs(mask, SHAPE, causal=False, device=mask.device)
-    own = torch.randn(len(pairs.batch))
-    bias = pair_bias(mask, position, pairs.with_bias(own), SHAPE)
+    bias = on_pairs(pair_bias(mask, position, pairs), pairs)
     at = (pairs.batch, slice(None), pairs.query, pairs.key)
-    expected = own.unsqueeze(1) + mask[at] + position.expand(SHAPE)[at]
+    expected = mask[at] + position.expand(SHAPE)[at]
     torch.testing.assert_close(bias, expected)
 
 
@@ -105,7 +113,7 @@ def test_weights_are_put_back_in_place():
     keep = random_keep(2, 1, 4, 5)
     pairs = mask_pairs(keep, SHAPE, causal=False, device=keep.device)
     alpha = torch.rand(len(pairs.batch), 3)
-    dense = dense_weights(alpha, pairs, SHAPE)
+    dense = dense_weights(alpha, pairs)
     assert dense.shape == SHAPE
     for edge in range(len(alpha)):
         b, q, k = pairs.batch[edge], pairs.query[edge], pairs.key[edge]

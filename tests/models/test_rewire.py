@@ -170,7 +170,9 @@ def test_the_same_graph_changes_nothing():
     for what in (causal_graph(13), lambda layer, data: data):
         with gb.rewire(model, what) as rewired:
             assert rewired is model
-            assert torch.equal(model(**inputs)[0], before)
+            # Another kernel over the same pairs: float32 rounding.
+            found = model(**inputs)[0]
+            torch.testing.assert_close(found, before, rtol=1e-4, atol=1e-4)
     assert torch.equal(model(**inputs)[0], before)
 
 

@@ -1,0 +1,93 @@
+"""Attention of one call over its pairs, for all heads or group by group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gnnbridge.models.slots import Pairs
+from gnnbridge.nn.attention_conv import AttentionConv
+from gnnbridge.nn.run import Options
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Queries, keys and values of one call, and what else it asked for.
+
+    Attributes:
+        conv: The message-passing layer.
+        query: ``[B, Q, H, D]``.
+        key: ``[B, K, Hkv, D]``.
+        value: ``[B, K, Hkv, Dv]``.
+        options: Scale, biases, softcap, sinks and dropout.
+    """
+
+    conv: AttentionConv
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    options: Options
+
+    def over(
+        self, pairs: Pairs, *, weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Output ``[B, Q, H, Dv]`` and, if wanted, weights ``[E, H]``.
+
+        The weights are those of ``pairs.union()``.
+        """
+        if pairs.rest is not None:
+            return self._by_heads(pairs, pairs.rest, weights)
+        bias = None if pairs.bias is None else pairs.bias.unsqueeze(1)
+        options = replace(self.options, edge_bias=bias, return_weights=weights)
+        return self.conv.attend(
+            pairs.plan, self.query, self.key, self.value, options
+        )
+
+    def _by_heads(
+        self, pairs: Pairs, rest: Pairs, weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        heads = self.query.size(2)
+        chosen = list(pairs.heads)
+        others = [head for head in range(heads) if head not in set(chosen)]
+        outs, alphas = [], []
+        for some, those in ((chosen, pairs.alone()), (others, rest)):
+            if some:
+                out, alpha = self._of(some).over(those, weights=weights)
+                outs.append(out)
+                alphas.append((some, those, alpha))
+        order = torch.tensor([*chosen, *others], device=self.query.device)
+        out = torch.cat(outs, dim=2)[:, :, order.argsort()]
+        if not weights:
+            return out, None
+        union = pairs.union()
+        alpha = None
+        for some, those, part in alphas:
+            assert part is not None  # weights were asked for
+            if alpha is None:
+                alpha = part.new_zeros(union.plan.num_edges, heads)
+            place = torch.searchsorted(union.code, those.code)
+            index = torch.tensor(some, device=place.device)
+            alpha = alpha.index_put((place.unsqueeze(1), index), part)
+        return out, alpha
+
+    def _of(self, heads: Sequence[int]) -> Attention:
+        """The same for some of the heads."""
+        options, groups = self.options, self.query.size(2) // self.key.size(2)
+        bias, s_aux = options.pair_bias, options.s_aux
+        if bias is not None and bias.size(1) > 1:
+            bias = bias[:, list(heads)]
+        shared = [head // groups for head in heads]
+        return replace(
+            self,
+            query=self.query[:, :, list(heads)],
+            key=self.key[:, :, shared],
+            value=self.value[:, :, shared],
+            options=replace(
+                options,
+                pair_bias=bias,
+                s_aux=None if s_aux is None else s_aux[..., list(heads)],
+            ),
+        )

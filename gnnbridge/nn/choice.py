@@ -1,0 +1,109 @@
+"""Which kernel runs which graph.
+
+The thresholds are where the kernels cross in
+``benchmarks/attention_kernels.py``.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from gnnbridge.nn.formats import Windows
+
+BACKENDS = (
+    'auto', 'dense', 'row_window', 'csr_cpu', 'csr_triton', 'flex', 'scatter',
+)  # fmt: skip
+# Kernel of compressed rows on each kind of device.
+ROW_KERNELS = {'cpu': 'csr_cpu'}
+if find_spec('triton') is not None:
+    ROW_KERNELS['cuda'] = 'csr_triton'
+# Edges below which the compiled kernels do not pay for their calls.
+SMALL = 1 << 12
+# Share of the pairs in its blocks that a window graph must use.
+_FILLED = 1 / 8
+# Share of a mask's pairs below which skipping the others pays.
+_WORTH = 0.6
+# Share of all pairs above which a mask costs less than a list of edges.
+_DENSE = 0.4
+
+
+def choose(
+    backend: str,
+    device: str,
+    num_edges: int,
+    num_pairs: int,
+    structure: str | None,
+    windows: Windows | None,
+    masked: bool = False,
+) -> tuple[str, str]:
+    """The kernel for a graph, and the reason for it.
+
+    Args:
+        backend: What the caller asks for, or ``'auto'``.
+        device: Type of the device.
+        num_edges: Number of edges.
+        num_pairs: Number of pairs of a query and a key of the same graph.
+        structure: ``'causal'``, ``'full'`` or None.
+        windows: The ranges of keys of the rows, if they are few.
+        masked: Whether the graph was given as a mask.
+
+    Raises:
+        ValueError: If the backend that is asked for cannot run this graph.
+    """
+    if backend != 'auto':
+        _check_forced(backend, device, structure, windows)
+        return backend, 'as asked for'
+    if structure is not None:
+        return 'dense', f"the graph is {structure}: torch's kernel, no edges"
+    if (
+        masked
+        and windows is not None
+        and device == 'cpu'
+        and windows.work <= _WORTH * num_pairs
+    ):
+        return 'row_window', (
+            f'rows of the mask are at most {windows.start.size(1)} ranges'
+        )
+    if masked:
+        return 'dense', 'the graph is a mask'
+    if num_edges <= SMALL:
+        return 'scatter', 'the graph is small'
+    if num_edges >= _DENSE * num_pairs:
+        return 'dense', 'most pairs are edges: a mask costs less than a list'
+    if windows is not None and num_edges >= _FILLED * windows.work:
+        return 'row_window', (
+            f'rows are at most {windows.start.size(1)} ranges of keys, and '
+            f'blocks of {windows.rows} queries use '
+            f'{num_edges / windows.work:.0%} of their pairs'
+        )
+    if device in ROW_KERNELS:
+        return ROW_KERNELS[device], 'the graph is sparse and irregular'
+    return 'scatter', f'the graph is irregular and no kernel runs on {device}'
+
+
+def _check_forced(
+    backend: str,
+    device: str,
+    structure: str | None,
+    windows: Windows | None,
+) -> None:
+    if backend == 'csr_cpu' and device != 'cpu':
+        raise ValueError(
+            f"Expected a graph on the CPU for backend 'csr_cpu' (got one on "
+            f"{device}). Use 'csr_triton' there."
+        )
+    if backend == 'csr_triton' and find_spec('triton') is None:
+        raise ValueError(
+            "Expected Triton to be installed for backend 'csr_triton' (it is "
+            "not). Use 'scatter', which needs nothing."
+        )
+    if (
+        backend in ('row_window', 'flex')
+        and windows is None
+        and structure is None
+    ):
+        raise ValueError(
+            f'Expected a graph whose rows are at most four ranges of keys for '
+            f"backend '{backend}' (got one with more). Use 'csr_cpu' or "
+            f"'csr_triton'."
+        )

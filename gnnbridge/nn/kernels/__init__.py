@@ -1,0 +1,1 @@
+"""Kernels that run attention on a planned graph, one file for each."""

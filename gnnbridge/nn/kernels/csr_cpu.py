@@ -1,0 +1,209 @@
+"""The compressed-row kernel on the CPU: what runs where, and in which layout."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.typing import OptTensor
+
+from gnnbridge.nn.kernels import loops_csr
+from gnnbridge.nn.kernels.strided import Strided, strided, whole_vectors
+from gnnbridge.nn.kernels.threads import run_parallel
+
+# Bytes of one head's keys up to which heads are run one after the other, each
+# from a copy in which its keys lie side by side: they then stay in the second
+# cache. Beyond, all heads of a row are run together, since they share pages.
+_CACHE = 1 << 20
+
+
+def forward(
+    query: Tensor,  # [Nq, H, D]
+    key: Tensor,  # [Nk, Hkv, D]
+    value: Tensor,  # [Nk, Hkv, Dv]
+    rowptr: Tensor,  # [Nq + 1]
+    col: Tensor,  # [E]
+    *,
+    scale: float,
+    edge_bias: OptTensor,  # [E, 1 | H]
+    softcap: float | None,
+    s_aux: OptTensor,  # [Nq, H]
+    keep: OptTensor,  # [E, H]
+    return_weights: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Output ``[Nq, H, Dv]``, row sums ``[Nq, H]`` and weights ``[E, H]``."""
+    out = empty_output(query, key, value)
+    heads, wanted = query.size(1), value.size(2)
+    shared = _is_shared(key)
+    query, key, value = _laid_out([query, key, value], shared)
+    target = out if value.size(2) == wanted else _empty(value, query, shared)
+    lse = query.new_empty(heads, query.size(0)).t()
+    num_edges = col.numel() if return_weights else 0
+    alpha = query.new_empty(heads, num_edges).t()
+    sizes = (heads // key.size(1), query.size(2), value.size(2))
+    options = (
+        float(scale), float(softcap or 0.0), edge_bias is not None,
+        s_aux is not None, keep is not None, return_weights, shared,
+    )  # fmt: skip
+    arguments = (
+        strided(query), strided(key), strided(value), strided(target),
+        strided(lse), strided(alpha), _per_edge(edge_bias, query, heads),
+        _per_edge(s_aux, query, heads), _per_edge(keep, query, heads),
+        rowptr.numpy(), col.numpy(), sizes, options,
+    )  # fmt: skip
+    works = _works(rowptr, (0, heads), shared)
+    run_parallel(loops_csr.forward, [(*arguments, work) for work in works])
+    if target is not out:
+        out.copy_(target[..., :wanted])
+    return out, lse, alpha
+
+
+def backward(
+    grad_out: Tensor,
+    grad_alpha: OptTensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lse: Tensor,
+    rowptr: Tensor,
+    col: Tensor,
+    colptr: Tensor,  # [Nk + 1]
+    row: Tensor,  # [E]
+    edge: Tensor,  # [E]
+    *,
+    scale: float,
+    edge_bias: OptTensor,
+    softcap: float | None,
+    s_aux: OptTensor,
+    keep: OptTensor,
+    bias_grad: bool,
+) -> tuple[Tensor, Tensor, Tensor, OptTensor, Tensor]:
+    """Gradients of queries, keys, values and bias, and the rows' ``delta``."""
+    given = (query, key, value)
+    (num_queries, heads, _), num_edges = query.shape, col.numel()
+    shared = _is_shared(key)
+    grad_out, query, key, value = _laid_out(
+        [grad_out, query, key, value], shared
+    )
+    groups = heads // key.size(1)
+    dq = torch.empty_like(query)
+    dk, dv = torch.zeros_like(key), torch.zeros_like(value)
+    delta = query.new_empty(num_queries, heads)
+    db = query.new_empty(heads, num_edges if bias_grad else 0).t()
+    sizes = (groups, query.size(2), value.size(2))
+    bias, kept, to_alpha = (
+        _per_edge(x, query, heads) for x in (edge_bias, keep, grad_alpha)
+    )
+    # Two numbers per edge and head wait for the keys' pass: as many heads at
+    # a time as fit into the space of the queries.
+    many = query.numel() // max(2 * num_edges, 1)
+    many = max(min(many, heads) // groups, 1) * groups
+    start, other, starts = rowptr.numpy(), col.numpy(), colptr.numpy()
+    for first in range(0, heads, many):
+        these = (first, min(first + many, heads))
+        p, ds = (
+            _scratch(query, num_edges, these[1] - first, shared)
+            for _ in range(2)
+        )
+        options = (
+            float(scale), float(softcap or 0.0), edge_bias is not None,
+            keep is not None, grad_alpha is not None, bias_grad, shared, first,
+            int(rowptr.diff().max()) if num_queries else 0,
+        )  # fmt: skip
+        arguments = (
+            strided(grad_out), strided(query), strided(key), strided(value),
+            strided(lse), bias, kept, to_alpha, p, ds, strided(dq),
+            strided(db), strided(delta), start, other, sizes, options,
+        )  # fmt: skip
+        works = _works(rowptr, these, shared)
+        run_parallel(
+            loops_csr.backward_rows, [(*arguments, work) for work in works]
+        )
+        of_keys = (
+            strided(grad_out), strided(query), p, ds, strided(dk), strided(dv),
+            starts, row.numpy(), edge.numpy(), sizes,
+            (float(scale), shared, first),
+        )  # fmt: skip
+        works = _works(colptr, these, shared, groups)
+        run_parallel(
+            loops_csr.backward_keys, [(*of_keys, work) for work in works]
+        )
+    dq, dk, dv = (
+        x[..., : like.size(2)].to(like.dtype)
+        for x, like in zip((dq, dk, dv), given, strict=True)
+    )
+    bias_out = db if bias_grad else None
+    if (
+        bias_out is not None
+        and edge_bias is not None
+        and edge_bias.size(1) == 1
+    ):
+        bias_out = bias_out.sum(dim=1, keepdim=True)
+    return dq, dk, dv, bias_out, delta
+
+
+def empty_output(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """An output ``[Nq, H, Dv]`` in the layout in which it is written."""
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    return _empty(value, query, _is_shared(key), dtype)
+
+
+def _empty(
+    value: Tensor,
+    query: Tensor,
+    shared: bool,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    num_queries, heads, width = *query.shape[:2], value.size(2)
+    if shared:
+        return value.new_empty(num_queries, heads, width, dtype=dtype)
+    out = value.new_empty(heads, num_queries, width, dtype=dtype)
+    return out.transpose(0, 1)
+
+
+def _is_shared(key: Tensor) -> bool:
+    return key.size(0) * key.size(2) * max(key.element_size(), 4) > _CACHE
+
+
+def _laid_out(tensors: list[Tensor], shared: bool) -> list[Tensor]:
+    whole = [whole_vectors(x) for x in tensors]
+    if shared:
+        return whole
+    return [x.transpose(0, 1).contiguous().transpose(0, 1) for x in whole]
+
+
+def _per_edge(x: OptTensor, like: Tensor, heads: int) -> Strided:
+    if x is None:
+        return strided(like.new_empty(0, 0))
+    return strided(x.to(like.dtype).expand(-1, heads))
+
+
+def _scratch(like: Tensor, edges: int, heads: int, shared: bool) -> Strided:
+    if shared:
+        return strided(like.new_empty(edges, heads))
+    return strided(like.new_empty(heads, edges).t())
+
+
+def _works(
+    start: Tensor, heads: tuple[int, int], shared: bool, groups: int = 1
+) -> list[tuple[int, int, int, int]]:
+    """Shares of the work, of about as many edges each.
+
+    ``groups`` heads in a row are never given to two threads: they add to the
+    same key.
+    """
+    threads, first, last = torch.get_num_threads(), *heads
+    teams = 1 if shared else (last - first) // groups
+    parts = 4 * threads if shared else -(-threads // teams)
+    # A row costs something besides its edges.
+    size = start.numel() - 1
+    cost = start.numpy() + 4 * np.arange(size + 1)
+    cuts = np.searchsorted(cost, np.linspace(0, cost[-1], parts + 1))
+    cuts[0], cuts[-1] = 0, size
+    step = (last - first) // teams
+    return [
+        (int(low), int(high), head, head + step)
+        for head in range(first, last, step)
+        for low, high in zip(cuts[:-1], cuts[1:], strict=True)
+        if high > low
+    ]
