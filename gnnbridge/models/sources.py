@@ -184,7 +184,7 @@ def rewired_pairs(
     Raises:
         ValueError: If a graph has an edge that the layer's mask forbids.
     """
-    _, num_heads, num_queries, num_keys = call.shape
+    _, num_heads, num_queries, _ = call.shape
     own = call.own
     frame = call.slot.frame
     position = torch.arange(num_queries, device=padding.device)

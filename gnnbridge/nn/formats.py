@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Pairs of a mask below which torch's kernel runs it at no loss.
-_MIN_MASK = 1 << 18
 # Ranges of keys in a row up to which a graph counts as row windows.
 _MAX_RANGES = 4
 
@@ -135,8 +133,11 @@ class Windows:
 
     @classmethod
     def of(cls, start: Tensor, stop: Tensor, rows: int = 64) -> Windows:
-        """Blocks of rows with the given ranges, increasing and disjoint."""
+        """Blocks of rows with the given ranges, disjoint within a row."""
         (num_queries, ranges), full = start.shape, torch.iinfo(torch.int32).max
+        # Empty ranges go last, so that those of a block increase as well.
+        order = start.masked_fill(stop <= start, full).argsort(dim=1)
+        start, stop = start.gather(1, order), stop.gather(1, order)
         blocks = -(-num_queries // rows)
         missing = blocks * rows - num_queries
         empty = stop <= start
@@ -197,8 +198,9 @@ class Windows:
 def find_windows(rows: Rows) -> Windows | None:
     """The ranges of keys of each row, or None where a row has many."""
     key, num_queries = rows.key, rows.num_queries
-    if key.numel() == 0 or num_queries == 0:
-        return None
+    if key.numel() == 0:
+        nothing = key.new_zeros(num_queries, 1)
+        return Windows.of(nothing, nothing)
     starts = torch.ones_like(key, dtype=torch.bool)
     torch.ne(key[1:], key[:-1] + 1, out=starts[1:])
     starts[rows.start[:-1][rows.start.diff() > 0]] = True
@@ -226,16 +228,14 @@ def mask_windows(mask: Tensor) -> Windows | None:
     """The ranges of keys of each row of masks ``[B, Q, K]``.
 
     Rows and keys of the graphs are numbered through. None where a row has
-    many ranges, or where there is too little to gain from looking.
+    many ranges.
     """
-    graphs, num_queries, num_keys = mask.shape
-    if num_queries * num_keys < _MIN_MASK:
-        return None
+    _, num_queries, num_keys = mask.shape
     first = mask.clone()
     first[..., 1:] &= ~mask[..., :-1]
     count = first.sum(dim=-1).flatten()
-    most = int(count.max())
-    if most > _MAX_RANGES or most == 0:
+    most = max(int(count.max()), 1) if count.numel() else 1
+    if most > _MAX_RANGES:
         return None
     last = mask.clone()
     last[..., :-1] &= ~mask[..., 1:]

@@ -9,10 +9,16 @@ from typing import Any, Literal, TypeAlias, cast
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
-from torch_geometric import EdgeIndex
 
 from gnnbridge.graph.ranges import ranges_to_graph
 from gnnbridge.nn.choice import BACKENDS, choose
+from gnnbridge.nn.edges import (
+    check_num_graphs,
+    check_range,
+    check_within_graphs,
+    plain_edges,
+    rows_of,
+)
 from gnnbridge.nn.formats import (
     Rows,
     Windows,
@@ -24,6 +30,8 @@ from gnnbridge.nn.formats import (
 Structure: TypeAlias = Literal['causal', 'full']
 
 
+# Pairs of a mask below which torch's kernel runs it at no loss.
+_WORTH_LOOKING = 1 << 18
 _CPU = torch.device('cpu')
 
 
@@ -129,12 +137,14 @@ class AttentionPlan:
             return torch.stack(
                 [graph * num_keys + key, graph * num_queries + query]
             )
+        if self.num_edges == 0:
+            return torch.zeros(2, 0, dtype=torch.int64, device=self.device)
         start, stop = self._ranges()
         return ranges_to_graph(start, stop - start, self.size[0]).edge_index
 
     @lazy
     def _rows(self) -> Rows:
-        return _rows_of(self.edge_index, self.size)
+        return rows_of(self.edge_index, self.size)
 
     @lazy
     def windows(self) -> Windows | None:
@@ -243,9 +253,9 @@ def plan_attention(
         raise ValueError(
             "Expected 'size' as (num_keys, num_queries) with edges (got None)."
         )
-    _check_num_graphs(size, num_graphs)
+    check_num_graphs(size, num_graphs)
     given = edge_index
-    edge_index = _plain(edge_index)
+    edge_index = plain_edges(edge_index)
     # Under torch.compile the checks would break the graph; a plan that is
     # built outside of the compiled region has been through them.
     if torch.compiler.is_compiling():
@@ -273,26 +283,6 @@ def _version(edge_index: Tensor) -> int | None:
     return None if edge_index.is_inference() else edge_index._version
 
 
-def _plain(edge_index: Tensor) -> Tensor:
-    if isinstance(edge_index, EdgeIndex):
-        edge_index = edge_index.as_tensor()
-    if not isinstance(edge_index, Tensor) or edge_index.dtype != torch.int64:
-        got = getattr(edge_index, 'dtype', type(edge_index).__name__)
-        raise TypeError(
-            f"Expected 'edge_index' to be an int64 tensor (got {got}). Convert "
-            f'a sparse adjacency with torch_geometric.utils.to_edge_index, '
-            f'another integer type with .long().'
-        )
-    if edge_index.layout != torch.strided or (
-        edge_index.dim() != 2 or edge_index.size(0) != 2
-    ):
-        raise ValueError(
-            f"Expected 'edge_index' to be a dense tensor of shape [2, E] (got "
-            f'{edge_index.layout} of shape {list(edge_index.shape)}).'
-        )
-    return edge_index
-
-
 def _masked(
     mask: Tensor, size: tuple[int, int] | None, backend: str
 ) -> AttentionPlan:
@@ -308,9 +298,12 @@ def _masked(
         raise ValueError(
             f'Expected the size {own} of the mask (got {tuple(size)}).'
         )
+    # Too little to gain from looking in a small one, unless it is asked for.
+    worth = backend != 'auto' or num_queries * num_keys >= _WORTH_LOOKING
+    windows = mask_windows(mask) if worth else None
     plan = AttentionPlan(
         own, int(mask.sum()), '', '', num_graphs=graphs, device=mask.device,
-        given_mask=mask, found_windows=mask_windows(mask),
+        given_mask=mask, found_windows=windows,
     )  # fmt: skip
     return _chosen(plan, backend)
 
@@ -327,7 +320,7 @@ def _structural(
             f"with a size (got '{structure}' and {size})."
         )
     num_keys, num_queries = size
-    _check_num_graphs(size, num_graphs)
+    check_num_graphs(size, num_graphs)
     num_keys, num_queries = num_keys // num_graphs, num_queries // num_graphs
     num_edges = num_keys * num_queries
     if structure == 'causal':
@@ -350,10 +343,10 @@ def _planned(
     backend: str,
     num_graphs: int,
 ) -> AttentionPlan:
-    _check_range(edge_index, size)
+    check_range(edge_index, size)
     if num_graphs > 1:
-        _check_within_graphs(edge_index, size, num_graphs)
-    rows = _rows_of(edge_index, size)
+        check_within_graphs(edge_index, size, num_graphs)
+    rows = rows_of(edge_index, size)
     windows = find_windows(rows)
     plan = AttentionPlan(
         (size[0], size[1]), edge_index.size(1), '', '',
@@ -390,67 +383,3 @@ def _structure(plan: AttentionPlan) -> Structure | None:
         return 'full'
     causal = query % num_queries + num_keys - num_queries + 1
     return 'causal' if (count == causal).all() else None
-
-
-def _rows_of(edge_index: Tensor, size: tuple[int, int]) -> Rows:
-    """The edges by row.
-
-    Raises:
-        ValueError: If an edge occurs twice.
-    """
-    key, query = edge_index
-    code, order = query * size[0] + key, None
-    if not (code.diff() > 0).all():
-        code, order = code.sort(stable=True)
-        twin = (code.diff() == 0).nonzero()
-        if twin.numel() > 0:
-            first, second = order[twin[0, 0]], order[twin[0, 0] + 1]
-            raise ValueError(
-                f'Expected each edge once (got key {int(key[first])} -> query '
-                f'{int(query[first])} at edges {int(first)} and '
-                f'{int(second)}). Merge duplicates with '
-                f'torch_geometric.utils.coalesce.'
-            )
-        key = key[order]
-    degree = torch.bincount(query, minlength=size[1])
-    start = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
-    return Rows(start, key.int(), order, size[0])
-
-
-def _check_range(edge_index: Tensor, size: tuple[int, int]) -> None:
-    if edge_index.numel() == 0:
-        return
-    limit = edge_index.new_tensor(size)
-    if (edge_index.amin(1) >= 0).all() and (edge_index.amax(1) < limit).all():
-        return
-    outside = (edge_index < 0) | (edge_index >= limit.unsqueeze(-1))
-    edge = int(outside.any(dim=0).nonzero()[0, 0])
-    key, query = edge_index[:, edge].tolist()
-    raise ValueError(
-        f'Expected edges from {size[0]} keys to {size[1]} queries (got '
-        f'key {key} -> query {query} at edge {edge}). Row 0 of '
-        f"'edge_index' is the key, row 1 the query."
-    )
-
-
-def _check_num_graphs(size: tuple[int, int], num_graphs: int) -> None:
-    if num_graphs < 1 or size[0] % num_graphs or size[1] % num_graphs:
-        raise ValueError(
-            f"Expected 'num_graphs' to divide the size {tuple(size)} (got "
-            f'{num_graphs}).'
-        )
-
-
-def _check_within_graphs(
-    edge_index: Tensor, size: tuple[int, int], num_graphs: int
-) -> None:
-    num_keys, num_queries = (max(n // num_graphs, 1) for n in size)
-    across = edge_index[0] // num_keys != edge_index[1] // num_queries
-    if across.any():
-        edge = int(across.nonzero()[0, 0])
-        key, query = edge_index[:, edge].tolist()
-        raise ValueError(
-            f'Expected edges within {num_graphs} graphs of {num_keys} keys and '
-            f'{num_queries} queries (got key {key} -> query {query} at edge '
-            f'{edge}).'
-        )

@@ -33,8 +33,9 @@ def attention(
     """Attention over the edges of a graph.
 
     Args:
-        query: Queries; so are ``key`` and ``value``, of heads that divide
-            those of the queries.
+        query: Queries.
+        key: Keys, of heads that divide those of the queries.
+        value: Values, one for each key.
         rows: The edges by row.
         engine: ``'csr_cpu'`` or ``'csr_triton'``.
         scale: Factor of the scores.

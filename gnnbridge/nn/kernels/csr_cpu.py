@@ -1,13 +1,18 @@
-"""The compressed-row kernel on the CPU: what runs where, and in which layout."""
+"""The compressed-row kernel on the CPU: shares of the work and their memory."""
 
 from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.typing import OptTensor
 
-from gnnbridge.nn.kernels import loops_csr
+from gnnbridge.nn.kernels import loops_csr, loops_csr_backward
 from gnnbridge.nn.kernels.strided import Strided, strided, whole_vectors
 from gnnbridge.nn.kernels.threads import run_parallel
 
@@ -35,12 +40,12 @@ def forward(
     out = empty_output(query, key, value)
     heads, wanted = query.size(1), value.size(2)
     shared = _is_shared(key)
-    query, key, value = _laid_out([query, key, value], shared)
+    query, key, value = (whole_vectors(x) for x in (query, key, value))
     target = out if value.size(2) == wanted else _empty(value, query, shared)
     lse = query.new_empty(heads, query.size(0)).t()
     num_edges = col.numel() if return_weights else 0
     alpha = query.new_empty(heads, num_edges).t()
-    sizes = (heads // key.size(1), query.size(2), value.size(2))
+    sizes = _sizes(query, key, value)
     options = (
         float(scale), float(softcap or 0.0), edge_bias is not None,
         s_aux is not None, keep is not None, return_weights, shared,
@@ -52,7 +57,7 @@ def forward(
         rowptr.numpy(), col.numpy(), sizes, options,
     )  # fmt: skip
     works = _works(rowptr, (0, heads), shared)
-    run_parallel(loops_csr.forward, [(*arguments, work) for work in works])
+    _run(loops_csr.forward, arguments, works, key, value, shared)
     if target is not out:
         out.copy_(target[..., :wanted])
     return out, lse, alpha
@@ -82,15 +87,15 @@ def backward(
     given = (query, key, value)
     (num_queries, heads, _), num_edges = query.shape, col.numel()
     shared = _is_shared(key)
-    grad_out, query, key, value = _laid_out(
-        [grad_out, query, key, value], shared
+    grad_out, query, key, value = (
+        whole_vectors(x) for x in (grad_out, query, key, value)
     )
     groups = heads // key.size(1)
     dq = torch.empty_like(query)
     dk, dv = torch.zeros_like(key), torch.zeros_like(value)
     delta = query.new_empty(num_queries, heads)
     db = query.new_empty(heads, num_edges if bias_grad else 0).t()
-    sizes = (groups, query.size(2), value.size(2))
+    sizes = _sizes(query, key, value)
     bias, kept, to_alpha = (
         _per_edge(x, query, heads) for x in (edge_bias, keep, grad_alpha)
     )
@@ -116,8 +121,13 @@ def backward(
             strided(db), strided(delta), start, other, sizes, options,
         )  # fmt: skip
         works = _works(rowptr, these, shared)
-        run_parallel(
-            loops_csr.backward_rows, [(*arguments, work) for work in works]
+        _run(
+            loops_csr_backward.backward_rows,
+            arguments,
+            works,
+            key,
+            value,
+            shared,
         )
         of_keys = (
             strided(grad_out), strided(query), p, ds, strided(dk), strided(dv),
@@ -125,8 +135,13 @@ def backward(
             (float(scale), shared, first),
         )  # fmt: skip
         works = _works(colptr, these, shared, groups)
-        run_parallel(
-            loops_csr.backward_keys, [(*of_keys, work) for work in works]
+        _run(
+            loops_csr_backward.backward_keys,
+            of_keys,
+            works,
+            query,
+            grad_out,
+            shared,
         )
     dq, dk, dv = (
         x[..., : like.size(2)].to(like.dtype)
@@ -140,6 +155,43 @@ def backward(
     ):
         bias_out = bias_out.sum(dim=1, keepdim=True)
     return dq, dk, dv, bias_out, delta
+
+
+def _sizes(query: Tensor, key: Tensor, value: Tensor) -> tuple[int, ...]:
+    groups = query.size(1) // key.size(1)
+    return query.size(0), key.size(0), groups, query.size(2), value.size(2)
+
+
+_local = threading.local()
+
+
+def _run(
+    loop: Callable[..., None],
+    arguments: tuple[Any, ...],
+    works: list[tuple[int, int, int, int]],
+    first: Tensor,
+    second: Tensor,
+    shared: bool,
+) -> None:
+    """Runs a loop over its works, with room for one head of two tensors."""
+    # Where heads share pages, or lie side by side already, they stay.
+    settled = shared or first.stride(0) == first.size(2)
+    settled = settled and (shared or second.stride(0) == second.size(2))
+    sizes = [0, 0] if settled else [x[:, 0].numel() for x in (first, second)]
+    number = strided(first).data.dtype
+
+    def call(work: tuple[int, int, int, int]) -> None:
+        loop(*arguments, work, _scratch_arrays(sizes, number))
+
+    run_parallel(call, [(work,) for work in works])
+
+
+def _scratch_arrays(sizes: list[int], number: Any) -> tuple[Any, Any]:
+    """Two arrays that a thread keeps: fresh memory is slow when first used."""
+    kept = getattr(_local, 'arrays', None)
+    if kept is None or kept.dtype != number or len(kept) < sum(sizes):
+        kept = _local.arrays = np.empty(sum(sizes), dtype=number)
+    return kept[: sizes[0]], kept[sizes[0] : sum(sizes)]
 
 
 def empty_output(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -163,13 +215,6 @@ def _empty(
 
 def _is_shared(key: Tensor) -> bool:
     return key.size(0) * key.size(2) * max(key.element_size(), 4) > _CACHE
-
-
-def _laid_out(tensors: list[Tensor], shared: bool) -> list[Tensor]:
-    whole = [whole_vectors(x) for x in tensors]
-    if shared:
-        return whole
-    return [x.transpose(0, 1).contiguous().transpose(0, 1) for x in whole]
 
 
 def _per_edge(x: OptTensor, like: Tensor, heads: int) -> Strided:
@@ -204,6 +249,6 @@ def _works(
     return [
         (int(low), int(high), head, head + step)
         for head in range(first, last, step)
-        for low, high in zip(cuts[:-1], cuts[1:], strict=True)
+        for low, high in pairwise(cuts)
         if high > low
     ]

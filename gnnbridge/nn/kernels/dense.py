@@ -33,8 +33,9 @@ def attention(
     """Dense attention with everything that a graph may ask for.
 
     Args:
-        query: Queries; so are ``key`` and ``value``, of heads that divide
-            those of the queries.
+        query: Queries.
+        key: Keys, of heads that divide those of the queries.
+        value: Values, one for each key.
         scale: Factor of the scores.
         causal: Whether query ``i`` sees keys up to ``i + K - Q`` only.
         mask: True where a pair is kept.
@@ -53,13 +54,18 @@ def attention(
     """
     num_queries, num_keys = query.size(2), key.size(2)
     fast = softcap is None and s_aux is None and not return_weights
-    if causal and (not fast or differentiable or num_queries != num_keys):
+    # The last query sees all keys.
+    causal = causal and num_queries > 1
+    if causal and (
+        not fast
+        or differentiable
+        or bias is not None
+        or num_queries != num_keys
+    ):
         lower = torch.ones(
             num_queries, num_keys, dtype=torch.bool, device=query.device
         ).tril(num_keys - num_queries)
         mask = lower if mask is None else mask & lower
-        # A single query sees all keys: a mask would only slow it down.
-        mask = None if num_queries == 1 and mask is lower else mask
         causal = False
     if not fast or differentiable:
         score_bias = _as_bias(mask, bias, query)

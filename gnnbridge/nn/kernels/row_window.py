@@ -35,8 +35,9 @@ def attention(
     """Attention over windows with everything that a graph may ask for.
 
     Args:
-        query: Queries; so are ``key`` and ``value``, of heads that divide
-            those of the queries.
+        query: Queries.
+        key: Keys, of heads that divide those of the queries.
+        value: Values, one for each key.
         windows: The graph.
         rows: Its edges, needed with ``edge_bias`` and ``return_weights`` only.
         scale: Factor of the scores.
@@ -52,7 +53,7 @@ def attention(
         The output ``[Nq, H, Dv]`` in the dtype of ``value``, and the weights
         ``[E, H]`` in the order of the rows or None.
     """
-    num_queries, heads = query.shape[:2]
+    num_queries = query.size(0)
     blocks = windows.cover_start.size(0)
     keys, mask = _compacted(windows)  # [blocks, W], [blocks, R, W]
     missing = blocks * windows.rows - num_queries

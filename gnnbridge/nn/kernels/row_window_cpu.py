@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Optional
 
 import torch
@@ -131,7 +132,7 @@ def _backward(
             sizes,
             options,
             (*share, head, head + 1),
-        )  # fmt: skip
+        )
         for part, share in enumerate(shares)
         for head in range(kv_heads)
     ]
@@ -148,7 +149,7 @@ def _sum(parts: Tensor) -> Tensor:
 
 
 def _tiles(rows: int, *ranges: Tensor) -> Any:
-    from gnnbridge.nn.kernels.loops_row_window import Tiles
+    from gnnbridge.nn.kernels.loops_tiles import Tiles
 
     start, stop, cover_start, cover_stop = (x.numpy() for x in ranges)
     return Tiles(rows, start.ravel(), stop.ravel(), cover_start, cover_stop)
@@ -167,7 +168,7 @@ def _shares(
     goals = torch.linspace(0, float(work[-1]), parts + 1)[1:-1].ceil()
     cuts = torch.searchsorted(work, goals.to(work.dtype))
     edges = sorted({0, blocks, *(cuts + 1).clamp(max=blocks).tolist()})
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 @_attention.register_fake

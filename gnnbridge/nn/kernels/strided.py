@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gnnbridge.nn.kernels.simd import lanes_of
+from gnnbridge.nn.kernels.emitter import lanes_of
 
 
 class Strided(NamedTuple):

@@ -1,0 +1,125 @@
+"""What the forward and backward pass do to one tile of queries and keys."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gnnbridge.nn.kernels.emitter import LANES
+from gnnbridge.nn.kernels.numba_options import inlined
+from gnnbridge.nn.kernels.simd import (
+    gemm4,
+    mask_outside,
+    prefetch,
+    scaled,
+    transpose,
+)
+
+# Keys of a tile. With 64 queries and width 64 a tile of each operand takes
+# 16 KB: the product's working set lies in the second cache, its inner loop's in
+# the first.
+KEYS = 64
+
+
+class Tiles(NamedTuple):
+    """The blocks of a row-window graph as the kernels read them.
+
+    Attributes:
+        rows: Queries of a block.
+        start: First key of each range ``[Nq * R]`` int32.
+        stop: End of each range ``[Nq * R]`` int32.
+        cover_start: First key of each range of a block ``[blocks, R]``.
+        cover_stop: End of each range of a block; they are disjoint.
+    """
+
+    rows: int
+    start: np.ndarray
+    stop: np.ndarray
+    cover_start: np.ndarray
+    cover_stop: np.ndarray
+
+
+@inlined
+def product(c, c_row, a, a_row, a_step, b, b_row, shape, add):  # type: ignore[no-untyped-def]
+    """``c (+)= a @ b``; ``shape`` is (rows, columns, length)."""
+    lanes = LANES * 4 // c.itemsize
+    rows, columns, length = shape
+    for i in range(0, rows, 4):
+        for j in range(0, columns, 2 * lanes):
+            if add:
+                gemm4(
+                    c, i * c_row + j, c_row, a, i * a_row, a_row, a_step,
+                    b, j, b_row, length, 2, 1,
+                )  # fmt: skip
+            else:
+                gemm4(
+                    c, i * c_row + j, c_row, a, i * a_row, a_row, a_step,
+                    b, j, b_row, length, 2, 0,
+                )  # fmt: skip
+
+
+@inlined
+def pack(x, node, offset, rows, count, width, out, out_row, factor):  # type: ignore[no-untyped-def]
+    """Copies rows of a tensor, given by number, into a tile."""
+    lanes = LANES * 4 // out.itemsize
+    for r in range(count):
+        source = rows[r] * node + offset
+        for d in range(0, width, lanes):
+            scaled(x, source + d, out, r * out_row + d, factor, 0)
+
+
+@inlined
+def fetch(x, head, node, width):  # type: ignore[no-untyped-def]
+    """Asks for a row of a tensor before it is packed."""
+    lanes = LANES * 4 // x.data.itemsize
+    offset = node * x.node + head * x.head
+    for d in range(0, width, lanes):
+        prefetch(x.data, offset + d, 8)
+
+
+@inlined
+def turn(x, x_row, y, rows, columns):  # type: ignore[no-untyped-def]
+    """Transposes a tile into rows of ``KEYS`` numbers."""
+    lanes = LANES * 4 // x.itemsize
+    for r in range(0, rows, lanes):
+        for c in range(0, columns, lanes):
+            transpose(x, r * x_row + c, x_row, y, c * KEYS + r, KEYS)
+
+
+@inlined
+def next_keys(keys, start, stop, at):  # type: ignore[no-untyped-def]
+    """The next keys of a block's ranges; ``at`` is (range, offset in it)."""
+    count, which, offset = 0, at[0], at[1]
+    while which < len(start) and count < KEYS:
+        key = start[which] + offset
+        take = min(KEYS - count, stop[which] - key)
+        for x in range(take):
+            keys[count + x] = key + x
+        count += take
+        offset += take
+        if start[which] + offset >= stop[which]:
+            which += 1
+            offset = 0
+    for x in range(count, KEYS):
+        keys[x] = -1
+    return count, (which, offset)
+
+
+@inlined
+def mask(s, row, keys, count, columns, tiles, query):  # type: ignore[no-untyped-def]
+    """Switches off the keys of a tile that a query does not see."""
+    lanes = LANES * 4 // s.itemsize
+    ranges = tiles.cover_start.shape[1]
+    first = query * ranges
+    if count == columns:
+        for r in range(first, first + ranges):
+            if tiles.start[r] <= keys[0] and keys[count - 1] < tiles.stop[r]:
+                return
+    for x in range(0, columns, lanes):
+        if ranges == 1:
+            mask_outside(s, row + x, keys, x, tiles.start, tiles.stop, first, 1)
+        elif ranges == 2:
+            mask_outside(s, row + x, keys, x, tiles.start, tiles.stop, first, 2)
+        else:
+            mask_outside(s, row + x, keys, x, tiles.start, tiles.stop, first, 4)
