@@ -34,6 +34,10 @@ def test_graph_tools_do_without_models_and_figures():
         'gnnbridge.diagnostics'
     )
     assert modules & {'gnnbridge.models', 'matplotlib'} == set()
+    # torch_geometric imports numba and triton as well; our kernels wait until
+    # they are needed.
+    assert not any('kernels.loops' in name for name in modules)
+    assert 'gnnbridge.nn.kernels.csr_triton' not in modules
 
 
 def test_top_level_names_resolve():

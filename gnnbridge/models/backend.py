@@ -8,6 +8,7 @@ function runs them as message passing over the pairs that the mask allows.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -167,15 +168,19 @@ def _own_pairs(
     """The pairs of the model's own mask, found once for all its layers."""
     if slot.exact is not None:
         return slot.exact
+    make = partial(
+        mask_pairs, mask, shape, causal=causal, device=query.device,
+        backend=slot.shared.backend,
+    )  # fmt: skip
     if torch.compiler.is_compiling():
-        return mask_pairs(mask, shape, causal=causal, device=query.device)
+        return make()
     structure = getattr(mask, 'structure', None)
     # A stand-in is known by what it says, any other mask by being the same.
     own = None if structure is not None else mask
     key = (shape, causal, structure, query.device)
     pairs = slot.shared.cached(own, key)
     if pairs is None:
-        pairs = mask_pairs(mask, shape, causal=causal, device=query.device)
+        pairs = make()
         slot.shared.remember(own, key, pairs)
     return pairs
 

@@ -34,6 +34,7 @@ from gnnbridge.models.support import (
     trace_attention,
     trace_inputs,
 )
+from gnnbridge.nn.choice import check_backend
 
 _ATTRIBUTE = '_gnnbridge_conversion'
 # Relative to the largest output. Measured errors are near 1e-6 in float32; a
@@ -51,7 +52,10 @@ class _Conversion:
 
 
 def convert(
-    model: PreTrainedModel, *, example_inputs: dict[str, Tensor] | None = None
+    model: PreTrainedModel,
+    *,
+    example_inputs: dict[str, Tensor] | None = None,
+    backend: str = 'auto',
 ) -> PreTrainedModel:
     """Runs every attention layer of a model as PyG message passing, in place.
 
@@ -68,12 +72,18 @@ def convert(
         model: A model of ``transformers``, in memory, of any device and dtype.
         example_inputs: Keyword inputs for that run, for models that take
             neither token ids nor pixels.
+        backend: Kernel that runs every graph, as in
+            :func:`gnnbridge.nn.plan_attention`. By default each graph gets the
+            fastest that fits it: a causal mask torch's dense kernel, without
+            a list of its edges; ``'scatter'`` passes a message along each.
 
     Returns:
         The model that was given. A model already converted is returned as is.
 
     Raises:
         TypeError: If this is no model of ``transformers``.
+        ValueError: If there is no such backend, or the model is converted to
+            another one.
         NotImplementedError: If its attention does not go through
             transformers' attention interface, wholly or in part, or passes a
             keyword that the backend does not honour.
@@ -84,20 +94,28 @@ def convert(
             f"Expected a transformers 'PreTrainedModel' (got "
             f"'{type(model).__name__}'). Load it with from_pretrained."
         )
+    check_backend(backend)
     if is_converted(model):
+        now = _backend_of(model)
+        if backend not in ('auto', now):
+            raise ValueError(
+                f'Expected a model to be converted to one backend (got '
+                f"'{backend}' for one converted to '{now}'). Restore it with "
+                f'gnnbridge.restore first.'
+            )
         return model
     register_backend()
     inputs = trace_inputs(model) if example_inputs is None else example_inputs
     expected = run_once(model, inputs)
     configs = privatise_configs(model, BACKEND)
     try:
-        trace = trace_attention(model, inputs)
+        trace = trace_attention(model, inputs, backend)
         refuse_unrouted(model, trace)
         _refuse_other_numbers(model, expected, trace.output)
     except BaseException:
         restore_configs(configs)
         raise
-    _install_slots(model, trace)
+    _install_slots(model, trace, backend)
     handles = [
         module.register_forward_pre_hook(set_frame, with_kwargs=True)
         for module in slots_of(model)
@@ -154,9 +172,9 @@ def converted(
         restore(model)
 
 
-def _install_slots(model: PreTrainedModel, trace: Trace) -> None:
+def _install_slots(model: PreTrainedModel, trace: Trace, backend: str) -> None:
     names = {module: name for name, module in model.named_modules()}
-    shared = Shared(type(model).__name__)
+    shared = Shared(type(model).__name__, backend)
     for layer, (module, cross) in enumerate(trace.routed.items()):
         set_slot(module, Slot(names[module], layer, shared, cross=cross))
     own = [m for m, cross in trace.routed.items() if not cross]
@@ -203,6 +221,11 @@ def _end_request(module: Any, args: Any, output: Any) -> None:
     shared = _shared_of(module)
     if shared is not None and shared.weights_for is module:
         shared.weights_for = None
+
+
+def _backend_of(model: nn.Module) -> str:
+    shared = _shared_of(model)
+    return 'auto' if shared is None else shared.backend
 
 
 def _shared_of(model: nn.Module) -> Shared | None:

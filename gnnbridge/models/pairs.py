@@ -16,7 +16,11 @@ _Shape: TypeAlias = tuple[int, int, int, int]
 
 
 def make_pairs(
-    batch: Tensor, query: Tensor, key: Tensor, shape: _Shape
+    batch: Tensor,
+    query: Tensor,
+    key: Tensor,
+    shape: _Shape,
+    backend: str = 'auto',
 ) -> Pairs:
     """Pairs of one call and the block-diagonal graph that they form."""
     num_sequences, _, num_queries, num_keys = shape
@@ -24,7 +28,9 @@ def make_pairs(
         [batch * num_keys + key, batch * num_queries + query]
     )
     size = (num_sequences * num_keys, num_sequences * num_queries)
-    plan = plan_attention(edge_index, size, num_graphs=num_sequences)
+    plan = plan_attention(
+        edge_index, size, backend=backend, num_graphs=num_sequences
+    )
     return Pairs(plan, shape)
 
 
@@ -34,6 +40,7 @@ def mask_pairs(
     *,
     causal: bool,
     device: torch.device,
+    backend: str = 'auto',
 ) -> Pairs:
     """The pairs that a mask of transformers allows; they are not listed.
 
@@ -43,6 +50,7 @@ def mask_pairs(
         shape: ``(batch, heads, queries, keys)``.
         causal: Whether a missing mask means a causal one.
         device: Device of the pairs.
+        backend: Kernel to run them by.
 
     Raises:
         ValueError: If the mask does not fit the shape.
@@ -65,11 +73,13 @@ def mask_pairs(
         if isinstance(mask, StructuralMask):
             structure = mask.structure
         size = (num_sequences * num_keys, num_sequences * num_queries)
-        plan = plan_attention(structure, size, num_graphs=num_sequences)
+        plan = plan_attention(
+            structure, size, backend=backend, num_graphs=num_sequences
+        )
         return Pairs(plan.to(device), shape)
     keep = keep_of(mask)
     used = keep.any(dim=1) if keep.size(1) > 1 else keep[:, 0]
-    plan = plan_attention(used.expand(num_sequences, -1, -1))
+    plan = plan_attention(used.expand(num_sequences, -1, -1), backend=backend)
     return Pairs(plan, shape, keep if keep.size(1) > 1 else None)
 
 

@@ -99,6 +99,7 @@ class Pairs:
         plan = plan_attention(
             torch.stack([key, query]),
             self.plan.size,
+            backend=self.plan.backend if self.plan.forced else 'auto',
             num_graphs=self.plan.num_graphs,
         )
         return Pairs(plan, self.shape)
@@ -142,12 +143,14 @@ class Shared:
 
     Attributes:
         architecture: Class name of the model, for messages.
+        backend: Kernel that all graphs are run by, or ``'auto'``.
         weights_for: The module whose caller asked for attention weights.
         conv: The message-passing layer; it has no weights of its own.
         cache: Pairs of the masks seen last, with the masks.
     """
 
     architecture: str
+    backend: str = 'auto'
     weights_for: nn.Module | None = None
     conv: AttentionConv = field(default_factory=AttentionConv)
     cache: list[tuple[Any, Any, Pairs]] = field(default_factory=list)
@@ -174,7 +177,7 @@ class Shared:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Shared:
         """A copied model starts with an empty cache."""
-        copied = Shared(self.architecture)
+        copied = Shared(self.architecture, self.backend)
         memo[id(self)] = copied
         return copied
 

@@ -219,7 +219,11 @@ def rewired_pairs(
         queries.append(query[order])
         keys.append(torch.cat([key, own_key])[order])
     pairs = make_pairs(
-        torch.cat(batches), torch.cat(queries), torch.cat(keys), call.shape
+        torch.cat(batches),
+        torch.cat(queries),
+        torch.cat(keys),
+        call.shape,
+        call.slot.shared.backend,
     )
     pairs = replace(pairs, head_keep=own.head_keep)
     if heads is None:

@@ -89,13 +89,15 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def trace_attention(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Trace:
+def trace_attention(
+    model: PreTrainedModel, inputs: dict[str, Tensor], backend: str
+) -> Trace:
     """Runs a model that is set to the backend and notes which modules reach it.
 
     A flag in the model's class cannot be trusted for this: some that deny
     support have it, and some that claim it never call the backend.
     """
-    trace, shared, handles = Trace(), Shared(type(model).__name__), []
+    trace, shared, handles = Trace(), Shared(type(model).__name__, backend), []
     crossing: dict[nn.Module, bool] = {}
     outer = {module: get_slot(module) for module in model.modules()}
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.nn import MessagePassing, SumAggregation
 from torch_geometric.typing import OptTensor
 
+from gnnbridge.nn.choice import check_backend
 from gnnbridge.nn.edge_softmax import edge_softmax
 from gnnbridge.nn.plan import AttentionPlan, plan_attention
 from gnnbridge.nn.run import Options, run
@@ -42,9 +43,16 @@ class AttentionConv(MessagePassing):
         \mathbf{q}_i^{\top} \mathbf{k}_j + b_{ij} \right).
 
     The layer has no weights: projections and position encodings belong to
-    the caller. A query without edges gets zeros. Scores, softmax and sum are
-    computed in float32 (float64 for double input) and the result is cast back
-    to the dtype of the values. No edge is ever added.
+    the caller. A query without edges gets zeros, and no edge is ever added.
+
+    The graph is run by the kernel that its structure allows, with the same
+    numbers up to rounding: see :func:`gnnbridge.nn.plan_attention`. Softmax
+    and sums are computed in float32 (float64 for double input) and the result
+    is cast back to the dtype of the values; torch's dense kernel rounds the
+    weights to half precision where the inputs have it. Fused kernels have
+    first derivatives. For ``torch.func``, forward-mode derivatives, PyG's
+    explainers, hooks on messages and subclasses that change a message, the
+    layer falls back to operations that have them.
 
     Under PyG's explainers the edge mask multiplies the messages after the
     softmax; this is not the same as removing the edges, which also
@@ -53,6 +61,8 @@ class AttentionConv(MessagePassing):
     Args:
         dropout: Probability with which an attention weight is dropped in
             training mode.
+        backend: Kernel for graphs that come as ``edge_index``, as in
+            :func:`gnnbridge.nn.plan_attention`; a plan has its own.
         **kwargs: Arguments of :class:`torch_geometric.nn.MessagePassing`,
             except for ``flow``: messages go from key to query.
 
@@ -69,7 +79,9 @@ class AttentionConv(MessagePassing):
         >>> out = conv(query, key, value, edge_index)
     """
 
-    def __init__(self, dropout: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self, dropout: float = 0.0, backend: str = 'auto', **kwargs: Any
+    ) -> None:
         if not 0.0 <= dropout < 1.0:
             raise ValueError(
                 f"Expected 'dropout' to be in [0, 1) (got {dropout})."
@@ -79,9 +91,10 @@ class AttentionConv(MessagePassing):
                 f"Expected 'flow' to be 'source_to_target' (got "
                 f"'{kwargs['flow']}'). Swap the rows of 'edge_index' instead."
             )
+        check_backend(backend)
         kwargs.setdefault('aggr', 'add')
         super().__init__(node_dim=0, **kwargs)
-        self.dropout = dropout
+        self.dropout, self.backend = dropout, backend
 
     def forward(
         self,
@@ -124,12 +137,13 @@ class AttentionConv(MessagePassing):
         Raises:
             ValueError: If shapes do not fit each other or the graph.
             TypeError: If ``edge_index`` is not an int64 tensor or a plan.
+            NotImplementedError: At a second derivative through a fused kernel.
         """
         _check_shapes(query, key, value)
         size = (key.size(0), query.size(0))
         plan = edge_index
         if not isinstance(plan, AttentionPlan):
-            plan = plan_attention(plan, size)
+            plan = plan_attention(plan, size, backend=self.backend)
         if plan.size != size:
             raise ValueError(
                 f'Expected a plan for {size[0]} keys and {size[1]} queries '
@@ -275,7 +289,11 @@ class AttentionConv(MessagePassing):
         return out.flatten(1, 2)
 
     def __repr__(self) -> str:
-        return f'{self.__class__.__name__}(dropout={self.dropout})'
+        backend = f", backend='{self.backend}'"
+        return (
+            f'{self.__class__.__name__}(dropout={self.dropout}'
+            f'{"" if self.backend == "auto" else backend})'
+        )
 
 
 def _check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:

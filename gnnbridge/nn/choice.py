@@ -27,6 +27,15 @@ _WORTH = 0.6
 _DENSE = 0.4
 
 
+def check_backend(backend: str) -> None:
+    """Raises a ValueError if there is no such backend."""
+    if backend not in BACKENDS:
+        raise ValueError(
+            f"Expected 'backend' to be one of {', '.join(BACKENDS)} (got "
+            f"'{backend}')."
+        )
+
+
 def choose(
     backend: str,
     device: str,

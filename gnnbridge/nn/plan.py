@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from gnnbridge.graph.ranges import ranges_to_graph
-from gnnbridge.nn.choice import BACKENDS, choose
+from gnnbridge.nn.choice import check_backend, choose
 from gnnbridge.nn.edges import (
     check_num_graphs,
     check_range,
@@ -240,11 +240,7 @@ def plan_attention(
             the range of ``size``, if an edge occurs twice, if the backend is
             unknown or does not run this graph on this device.
     """
-    if backend not in BACKENDS:
-        raise ValueError(
-            f"Expected 'backend' to be one of {', '.join(BACKENDS)} (got "
-            f"'{backend}')."
-        )
+    check_backend(backend)
     if isinstance(edge_index, str):
         return _structural(edge_index, size, backend, num_graphs)
     if isinstance(edge_index, Tensor) and edge_index.dtype == torch.bool:

@@ -378,3 +378,26 @@ def test_packed_sequences_do_not_see_each_other():
     alone = torch.cat([model(ids[:, :6])[0], model(ids[:, 6:])[0]], dim=1)
     assert error(packed, alone) < TOLERANCE
     assert error(packed, expected) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    'backend', ['dense', 'row_window', 'csr_cpu', 'scatter']
+)
+@pytest.mark.parametrize('name', ['llama', 'gemma2', 'gpt_oss', 'bert'])
+@torch.no_grad()
+def test_every_backend_gives_the_same_numbers(name, backend):
+    model = architectures.build(name)
+    reference = architectures.build(name)
+    reference.set_attn_implementation('eager')
+    inputs = architectures.inputs_for(model)
+    expected = reference(**inputs)[0]
+    assert gb.convert(model, backend=backend) is model
+    found = model(**inputs)[0]
+    # float32 rounding through three layers.
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+    assert gb.convert(model) is model
+    assert gb.convert(model, backend=backend) is model
+    with pytest.raises(ValueError, match=f"converted to '{backend}'"):
+        gb.convert(model, backend='flex')
+    with pytest.raises(ValueError, match="'backend' to be one of auto, dense"):
+        gb.convert(gb.restore(model), backend='fastest')
