@@ -10,4 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent / 'builders'))
 
 import torch
 
+# torch-geometric imports Triton, which decides at its import whether to run
+# its kernels in an interpreter: where there is no GPU, it must.
+if not torch.cuda.is_available():
+    os.environ.setdefault('TRITON_INTERPRET', '1')
 torch.set_num_threads(1)

@@ -6,6 +6,7 @@ The thresholds are where the kernels cross in
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 
 from gnnbridge.nn.formats import Windows
@@ -100,6 +101,13 @@ def _check_forced(
         raise ValueError(
             f"Expected a graph on the CPU for backend 'csr_cpu' (got one on "
             f"{device}). Use 'csr_triton' there."
+        )
+    interpreted = os.environ.get('TRITON_INTERPRET') == '1'
+    if backend == 'csr_triton' and device == 'cpu' and not interpreted:
+        raise ValueError(
+            "Expected a graph on a GPU for backend 'csr_triton' (got one on "
+            "the CPU). Use 'csr_cpu' there; to test without a GPU set "
+            'TRITON_INTERPRET=1 before the first import.'
         )
     if backend == 'csr_triton' and find_spec('triton') is None:
         raise ValueError(

@@ -96,7 +96,7 @@ def _attention(
     weights: bool,
     engine: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _kernel(engine).forward(
+    out, lse, alpha = _kernel(engine).forward(
         query,
         key,
         value,
@@ -109,6 +109,7 @@ def _attention(
         keep=keep,
         return_weights=weights,
     )
+    return out, lse.contiguous(), alpha.contiguous()
 
 
 @torch.library.custom_op('gnnbridge::csr_attention_backward', mutates_args=())
@@ -158,14 +159,14 @@ def _backward(
 @_attention.register_fake
 def _(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> Any:
     other, weights, engine = rest[1], rest[-2], rest[-1]
-    heads, number = (
-        query.size(1),
-        torch.promote_types(query.dtype, torch.float32),
-    )
-    out = _kernel(engine).empty_output(query, key, value)
-    lse = query.new_empty(heads, query.size(0), dtype=number).t()
-    edges = other.size(0) if weights else 0
-    return out, lse, query.new_empty(heads, edges, dtype=number).t()
+    number = torch.promote_types(query.dtype, torch.float32)
+    if engine == 'csr_cpu':
+        out = _kernel(engine).empty_output(query, key, value)
+    else:
+        out = value.new_empty(*query.shape[:2], value.size(2))
+    shape = other.size(0) if weights else 0, query.size(1)
+    lse = query.new_empty(query.shape[:2], dtype=number)
+    return out, lse, query.new_empty(shape, dtype=number)
 
 
 @_backward.register_fake
