@@ -36,3 +36,16 @@ def test_a_window_without_the_sink_loses_more():
     for _, without, kept in rows:
         assert float(kept) < float(without)
     assert float(rows[-1][1]) > float(rows[0][1])
+
+
+def test_every_graph_has_a_plan_and_is_timed():
+    out = run('attention_plans.py')
+    kernels = re.findall(r"^(\w[\w ,]*): backend '(\w+)' on", out, re.MULTILINE)
+    assert dict(kernels) == {
+        'causal, not listed': 'dense',
+        'window and sinks': 'row_window',
+        'blocks': 'row_window',
+        'dilated': 'csr_cpu',
+        'random': 'csr_cpu',
+    }
+    assert len(re.findall(r'[\d.]+ ms, by gather and scatter', out)) == 5

@@ -72,7 +72,7 @@ def choose(
         and windows.work <= _WORTH * num_pairs
     ):
         return 'row_window', (
-            f'rows of the mask are at most {windows.start.size(1)} ranges'
+            f'rows of the mask are ranges (at most {windows.start.size(1)})'
         )
     if masked:
         return 'dense', 'the graph is a mask'
@@ -82,7 +82,7 @@ def choose(
         return 'dense', 'most pairs are edges: a mask costs less than a list'
     if windows is not None and num_edges >= _FILLED * windows.work:
         return 'row_window', (
-            f'rows are at most {windows.start.size(1)} ranges of keys, and '
+            f'rows are ranges of keys (at most {windows.start.size(1)}), and '
             f'blocks of {windows.rows} queries use '
             f'{num_edges / windows.work:.0%} of their pairs'
         )
