@@ -26,19 +26,30 @@ def ranges_to_graph(
     Returns:
         ``edge_index`` int64, ``num_nodes`` and ``position``.
     """
-    num_ranges = start[0].numel()
+    edge_index = range_edges(start, count, step=step)
+    edge_index[1] += first_query
+    return Data(
+        edge_index=edge_index,
+        num_nodes=num_nodes,
+        position=torch.arange(num_nodes, device=count.device),
+    )
+
+
+def range_edges(
+    start: Tensor,  # shape: [Nq] or [Nq, S]
+    count: Tensor,  # shape: [Nq] or [Nq, S]
+    *,
+    step: int = 1,
+) -> Tensor:  # shape: [2, E]
+    """The edges of :func:`ranges_to_graph`, queries counted from zero."""
+    num_ranges = start.size(1) if start.dim() > 1 else 1
     start, count = start.flatten(), count.flatten()
     segment = torch.arange(len(count), device=count.device)
     segment = segment.repeat_interleave(count)
     before = count.cumsum(0) - count
     within = torch.arange(len(segment), device=count.device) - before[segment]
     source = start[segment] + step * within
-    target = first_query + segment // num_ranges
-    return Data(
-        edge_index=torch.stack([source, target]),
-        num_nodes=num_nodes,
-        position=torch.arange(num_nodes, device=count.device),
-    )
+    return torch.stack([source, segment // num_ranges])
 
 
 def window_ranges(

@@ -296,17 +296,21 @@ class AttentionConv(MessagePassing):
         )
 
 
+def _shapes(*tensors: Tensor) -> str:
+    return ', '.join(str(list(x.shape)) for x in tensors)
+
+
 def _check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
-    shapes = ', '.join(str(list(x.shape)) for x in (query, key, value))
     if not query.dim() == key.dim() == value.dim() == 3:
         raise ValueError(
             f'Expected query [Nq, H, D], key [Nk, Hkv, D] and value '
-            f'[Nk, Hkv, Dv] (got {shapes}).'
+            f'[Nk, Hkv, Dv] (got {_shapes(query, key, value)}).'
         )
     if query.size(2) != key.size(2) or key.shape[:2] != value.shape[:2]:
         raise ValueError(
             f'Expected query and key of the same width, and one value for '
-            f'each key (got query, key, value of shapes {shapes}).'
+            f'each key (got query, key, value of shapes '
+            f'{_shapes(query, key, value)}).'
         )
     if key.size(1) == 0 or query.size(1) % key.size(1) != 0:
         raise ValueError(

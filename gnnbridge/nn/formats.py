@@ -123,6 +123,7 @@ class Windows:
         cover_start: First key of each range of a block ``[blocks, R]`` int32.
         cover_stop: End of each range of a block. Together they cover the
             ranges of all its rows, in increasing order, and are disjoint.
+        width: Most keys that a block covers.
     """
 
     start: Tensor
@@ -130,6 +131,7 @@ class Windows:
     rows: int
     cover_start: Tensor
     cover_stop: Tensor
+    width: int
 
     @classmethod
     def of(cls, start: Tensor, stop: Tensor, rows: int = 64) -> Windows:
@@ -161,6 +163,7 @@ class Windows:
             rows,
             low.int().contiguous(),
             high.int().contiguous(),
+            int((high - low).sum(dim=1).max()) if blocks else 0,
         )
 
     @classmethod
@@ -172,6 +175,31 @@ class Windows:
             num_keys - num_queries + 1, num_keys + 1, device=device
         ).unsqueeze(1)
         return cls.of(torch.zeros_like(stop), stop.clamp(min=0))
+
+    @lazy
+    def compacted(self) -> tuple[Tensor, Tensor]:
+        """The keys of each block ``[blocks, width]``, and which a row sees.
+
+        The latter is a mask ``[blocks, rows, width]``.
+        """
+        start, stop = self.cover_start.long(), self.cover_stop.long()
+        length = stop - start
+        before = length.cumsum(dim=1) - length
+        slot = torch.arange(self.width, device=start.device)
+        within = slot - before.unsqueeze(-1)  # [blocks, R, width]
+        inside = (within >= 0) & (within < length.unsqueeze(-1))
+        key = ((start.unsqueeze(-1) + within) * inside).sum(dim=1)
+        blocks = start.size(0)
+        missing = blocks * self.rows - self.num_queries
+        low, high = (
+            torch.nn.functional.pad(x, (0, 0, 0, missing))
+            .unflatten(0, (blocks, self.rows))
+            .unsqueeze(-1)
+            for x in (self.start, self.stop)
+        )
+        seen = key.view(blocks, 1, 1, -1)
+        seen = ((seen >= low) & (seen < high)).any(dim=2)
+        return key, seen & inside.any(dim=1).unsqueeze(1)
 
     @property
     def num_queries(self) -> int:
@@ -192,6 +220,7 @@ class Windows:
             self.rows,
             self.cover_start.to(device),
             self.cover_stop.to(device),
+            self.width,
         )
 
 

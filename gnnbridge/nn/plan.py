@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from gnnbridge.graph.ranges import ranges_to_graph
+from gnnbridge.graph.ranges import range_edges
 from gnnbridge.nn.choice import check_backend, choose
 from gnnbridge.nn.edges import (
     check_num_graphs,
@@ -137,10 +137,8 @@ class AttentionPlan:
             return torch.stack(
                 [graph * num_keys + key, graph * num_queries + query]
             )
-        if self.num_edges == 0:
-            return torch.zeros(2, 0, dtype=torch.int64, device=self.device)
         start, stop = self._ranges()
-        return ranges_to_graph(start, stop - start, self.size[0]).edge_index
+        return range_edges(start, stop - start)
 
     @lazy
     def _rows(self) -> Rows:

@@ -103,9 +103,16 @@ def run(
     kernel = _kernel(plan, options, query)
     if kernel == 'scatter':
         return None
+    wanted = value.dtype
+    if not query.dtype == key.dtype == wanted:
+        # The kernels know one type; the wider one loses nothing.
+        common = torch.promote_types(query.dtype, key.dtype)
+        common = torch.promote_types(common, wanted)
+        query, key, value = (x.to(common) for x in (query, key, value))
     if not options.differentiable:
         query, key, value = differentiable_once(kernel, query, key, value)
-    return _RUNNERS[kernel](plan, query, key, value, options)
+    out, weights = _RUNNERS[kernel](plan, query, key, value, options)
+    return out.to(wanted), weights
 
 
 def _kernel(plan: AttentionPlan, options: Options, query: Tensor) -> str:

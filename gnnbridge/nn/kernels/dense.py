@@ -54,12 +54,14 @@ def attention(
     """
     num_queries, num_keys = query.size(2), key.size(2)
     fast = softcap is None and s_aux is None and not return_weights
+    fast = fast and num_keys > 0
     # The last query sees all keys.
     causal = causal and num_queries > 1
     if causal and (
         not fast
         or differentiable
         or bias is not None
+        or mask is not None
         or num_queries != num_keys
     ):
         lower = torch.ones(
@@ -121,7 +123,9 @@ def _explicit(
         score = softcap * torch.tanh(score / softcap)
     if bias is not None:
         score = score + bias
-    peak = score.detach().amax(dim=-1, keepdim=True)
+    # One more entry, since there may be no key at all.
+    peak = F.pad(score.detach(), (0, 1), value=float('-inf'))
+    peak = peak.amax(dim=-1, keepdim=True)
     if s_aux is not None:
         s_aux = s_aux.to(dtype).unsqueeze(-1).expand_as(peak)
         peak = torch.maximum(peak, s_aux.detach())

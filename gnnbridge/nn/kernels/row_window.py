@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Optional
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch_geometric.typing import OptTensor
@@ -55,7 +54,7 @@ def attention(
     """
     num_queries = query.size(0)
     blocks = windows.cover_start.size(0)
-    keys, mask = _compacted(windows)  # [blocks, W], [blocks, R, W]
+    keys, mask = windows.compacted  # [blocks, W], [blocks, rows, W]
     missing = blocks * windows.rows - num_queries
     bias = places = None
     if edge_bias is not None or return_weights:
@@ -87,28 +86,6 @@ def attention(
     if weights is None or places is None:
         return out, None
     return out, weights.permute(0, 2, 3, 1)[places]
-
-
-def _compacted(windows: Windows) -> tuple[Tensor, Tensor]:
-    """The keys of each block side by side, and which of them a row sees."""
-    start, stop = windows.cover_start.long(), windows.cover_stop.long()
-    length = stop - start
-    before = length.cumsum(dim=1) - length
-    slot = torch.arange(
-        int(length.sum(dim=1).max()) if len(length) else 0,
-        device=start.device,
-    )
-    within = slot - before.unsqueeze(-1)  # [blocks, R, W]
-    inside = (within >= 0) & (within < length.unsqueeze(-1))
-    key = ((start.unsqueeze(-1) + within) * inside).sum(dim=1)
-    missing = len(start) * windows.rows - windows.num_queries
-    low, high = (
-        F.pad(x, (0, 0, 0, missing)).unflatten(0, (len(start), windows.rows))
-        for x in (windows.start, windows.stop)
-    )
-    seen = key.view(len(start), 1, 1, -1)
-    seen = (seen >= low.unsqueeze(-1)) & (seen < high.unsqueeze(-1))
-    return key, seen.any(dim=2) & inside.any(dim=1).unsqueeze(1)
 
 
 def _places(windows: Windows, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
