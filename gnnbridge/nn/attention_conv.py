@@ -322,11 +322,9 @@ def _check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
 def _edge_bias(edge_bias: Tensor, num_edges: int, heads: int) -> Tensor:
     if edge_bias.dim() == 1:
         edge_bias = edge_bias.unsqueeze(-1)
-    if (
-        edge_bias.dim() != 2
-        or edge_bias.size(0) != num_edges
-        or (edge_bias.size(1) not in (1, heads))
-    ):
+    # Not by `in`: sizes may be symbols.
+    fits = edge_bias.dim() == 2 and edge_bias.size(0) == num_edges
+    if not (fits and (edge_bias.size(1) == 1 or edge_bias.size(1) == heads)):
         raise ValueError(
             f"Expected 'edge_bias' of shape [{num_edges}] or [{num_edges}, "
             f'{heads}] (got {list(edge_bias.shape)}).'

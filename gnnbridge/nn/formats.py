@@ -31,8 +31,10 @@ class lazy:
         if instance is None:
             return self
         value = self.function(instance)
-        # From now on the instance answers itself.
-        instance.__dict__[self.name] = value
+        # From now on the instance answers itself. What is compiled must not
+        # change objects that it was given, and computes it each time.
+        if not torch.compiler.is_compiling():
+            instance.__dict__[self.name] = value
         return value
 
 
@@ -197,7 +199,7 @@ class Windows:
             .unsqueeze(-1)
             for x in (self.start, self.stop)
         )
-        seen = key.view(blocks, 1, 1, -1)
+        seen = key.view(blocks, 1, 1, self.width)
         seen = ((seen >= low) & (seen < high)).any(dim=2)
         return key, seen & inside.any(dim=1).unsqueeze(1)
 

@@ -142,7 +142,16 @@ class AttentionPlan:
 
     @lazy
     def _rows(self) -> Rows:
-        return rows_of(self.edge_index, self.size)
+        if self.listed is not None:
+            return rows_of(self.listed, self.size)
+        # Edges that we list ourselves are sorted and distinct.
+        if self.given_mask is not None:
+            count = self.given_mask.sum(dim=-1).flatten()
+        else:
+            start, stop = self._ranges()
+            count = stop - start
+        first = torch.cat([count.new_zeros(1), count.cumsum(0)])
+        return Rows(first, self.edge_index[0].int(), None, self.size[0])
 
     @lazy
     def windows(self) -> Windows | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_geometric.typing import OptTensor
 
 from gnnbridge.nn.formats import Rows
+from gnnbridge.nn.kernels.once import refuse_second
 
 
 def attention(
@@ -214,6 +215,7 @@ def _differentiate(ctx: Any, to_out: Any, to_lse: Any, to_alpha: Any) -> Any:
 
 
 _attention.register_autograd(_differentiate, setup_context=_save)
+_backward.register_autograd(refuse_second)
 
 
 def _kernel(engine: str) -> ModuleType:

@@ -55,8 +55,9 @@ def attention(
     num_queries, num_keys = query.size(2), key.size(2)
     fast = softcap is None and s_aux is None and not return_weights
     fast = fast and num_keys > 0
-    # The last query sees all keys.
-    causal = causal and num_queries > 1
+    if num_queries == 1:
+        # The last query sees all keys.
+        causal = False
     if causal and (
         not fast
         or differentiable

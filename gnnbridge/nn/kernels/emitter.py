@@ -119,9 +119,10 @@ class Emitter:
         single = self.bits == 32
         degree, smallest = (7, -87.0) if single else (13, -708.0)
         # log(2) in two parts, the first with trailing zeros, so that its
-        # product with a whole number is exact (Cody and Waite, 1980).
+        # product with a whole number is exact (Cody and Waite, 1980); the
+        # second has the digits that a single number cannot hold.
         high = 0.693359375 if single else 0.693145751953125
-        low = math.log(2.0) - high
+        low = -2.121944400546905827679e-4 if single else 1.428606820309417232e-6
         builder, constant = self.builder, self.constant
         under = builder.fcmp_ordered('<', x, constant(smallest))
         x = builder.select(under, constant(smallest), x)

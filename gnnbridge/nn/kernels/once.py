@@ -38,8 +38,15 @@ class _Refusal(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        raise NotImplementedError(
-            f"Expected first derivatives of backend '{ctx.name}' (got a second "
-            f"one). Plan the graph with backend='scatter', which has "
-            f'derivatives of any order.'
-        )
+        raise NotImplementedError(_REFUSAL.format(f"of backend '{ctx.name}'"))
+
+
+def refuse_second(ctx: Any, *grads: Any) -> Any:
+    """Derivative of the backward pass of an operation that has no other."""
+    raise NotImplementedError(_REFUSAL.format('of a fused kernel'))
+
+
+_REFUSAL = (
+    'Expected first derivatives {} (got a second one). Plan the graph with '
+    "backend='scatter', which has derivatives of any order."
+)
