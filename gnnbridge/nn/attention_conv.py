@@ -10,7 +10,7 @@ from torch_geometric.nn import MessagePassing, SumAggregation
 from torch_geometric.typing import OptTensor
 
 from gnnbridge.nn.choice import check_backend
-from gnnbridge.nn.edge_softmax import edge_softmax
+from gnnbridge.nn.edge_softmax import edge_softmax, fits_rows
 from gnnbridge.nn.plan import AttentionPlan, plan_attention
 from gnnbridge.nn.run import Options, run
 
@@ -334,7 +334,7 @@ def _edge_bias(edge_bias: Tensor, num_edges: int, heads: int) -> Tensor:
 
 def _sink_logits(s_aux: OptTensor, query: Tensor) -> OptTensor:
     shape = query.shape[:2]
-    if s_aux is not None and s_aux.shape not in (shape[1:], shape):
+    if s_aux is not None and not fits_rows(s_aux, shape):
         raise ValueError(
             f"Expected 's_aux' of shape [{shape[1]}] or {list(shape)}, a logit "
             f'for each head or each query and head (got {list(s_aux.shape)}).'

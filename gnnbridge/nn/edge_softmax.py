@@ -51,7 +51,7 @@ def edge_softmax(
     score = score.to(torch.promote_types(score.dtype, torch.float32))
     rows = index.unsqueeze(-1).expand_as(score)
     shape = (num_queries, score.size(1))
-    if s_aux is not None and s_aux.shape not in (shape[1:], shape):
+    if s_aux is not None and not fits_rows(s_aux, shape):
         raise ValueError(
             f"Expected 's_aux' of shape [{shape[1]}] or {list(shape)}, a logit "
             f'for each head or each query and head (got {list(s_aux.shape)}).'
@@ -73,3 +73,12 @@ def edge_softmax(
     # Only rows without any mass have a zero denominator: they stay zero.
     total = total.masked_fill(total == 0, 1.0)
     return weight / total.index_select(0, index)
+
+
+def fits_rows(s_aux: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether logits are ``[H]`` or ``[Nq, H]``; sizes may be symbols."""
+    per_head = s_aux.dim() == 1 and s_aux.size(0) == shape[1]
+    per_query = s_aux.dim() == 2 and (
+        s_aux.size(0) == shape[0] and s_aux.size(1) == shape[1]
+    )
+    return per_head or per_query

@@ -110,7 +110,13 @@ def run(
         common = torch.promote_types(common, wanted)
         query, key, value = (x.to(common) for x in (query, key, value))
     if not options.differentiable:
-        query, key, value = differentiable_once(kernel, query, key, value)
+        query, key, value, edge_bias, pair_bias, s_aux = differentiable_once(
+            kernel, query, key, value, options.edge_bias, options.pair_bias,
+            options.s_aux,
+        )  # fmt: skip
+        options = replace(
+            options, edge_bias=edge_bias, pair_bias=pair_bias, s_aux=s_aux
+        )
     out, weights = _RUNNERS[kernel](plan, query, key, value, options)
     return out.to(wanted), weights
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch_geometric.typing import OptTensor
 
 from gnnbridge.nn.formats import Rows
-from gnnbridge.nn.kernels.once import refuse_second
 
 
 def attention(
@@ -215,7 +214,6 @@ def _differentiate(ctx: Any, to_out: Any, to_lse: Any, to_alpha: Any) -> Any:
 
 
 _attention.register_autograd(_differentiate, setup_context=_save)
-_backward.register_autograd(refuse_second)
 
 
 def _kernel(engine: str) -> ModuleType:

@@ -6,15 +6,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.typing import OptTensor
 
 
-def differentiable_once(name: str, *tensors: Tensor) -> tuple[Tensor, ...]:
+def differentiable_once(name: str, *tensors: OptTensor) -> tuple[Any, ...]:
     """The tensors, whose gradients refuse to be differentiated again."""
-    if torch.compiler.is_compiling() or not (
-        torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    ):
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return tensors
-    return _Once.apply(name, *tensors)
+    wanted = [x for x in tensors if x is not None and x.requires_grad]
+    if not wanted:
+        return tensors
+    guarded = iter(_Once.apply(name, *wanted))
+    return tuple(
+        x if x is None or not x.requires_grad else next(guarded)
+        for x in tensors
+    )
 
 
 class _Once(torch.autograd.Function):
@@ -38,15 +44,8 @@ class _Refusal(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        raise NotImplementedError(_REFUSAL.format(f"of backend '{ctx.name}'"))
-
-
-def refuse_second(ctx: Any, *grads: Any) -> Any:
-    """Derivative of the backward pass of an operation that has no other."""
-    raise NotImplementedError(_REFUSAL.format('of a fused kernel'))
-
-
-_REFUSAL = (
-    'Expected first derivatives {} (got a second one). Plan the graph with '
-    "backend='scatter', which has derivatives of any order."
-)
+        raise NotImplementedError(
+            f"Expected first derivatives of backend '{ctx.name}' (got a second "
+            f"one). Plan the graph with backend='scatter', which has "
+            f'derivatives of any order.'
+        )

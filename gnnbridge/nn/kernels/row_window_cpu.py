@@ -10,7 +10,6 @@ from torch import Tensor
 from torch_geometric.typing import OptTensor
 
 from gnnbridge.nn.formats import Windows
-from gnnbridge.nn.kernels.once import refuse_second
 
 
 def attention(
@@ -212,4 +211,3 @@ def _differentiate(ctx: Any, grad: Tensor, to_lse: Tensor) -> Any:
 
 
 _attention.register_autograd(_differentiate, setup_context=_save)
-_backward.register_autograd(refuse_second)
