@@ -16,6 +16,7 @@ from gnnbridge.nn.kernels.loops_rows import (
     clear,
     combine,
     dots,
+    fetch_row,
     scores,
     side_by_side,
 )
@@ -81,13 +82,19 @@ def forward(  # type: ignore[no-untyped-def]
                 if row + 1 < work[1]:
                     for d in range(0, width, lanes):
                         prefetch(q.data, at + q.node + d, 8)
+                    if shared and head == work[2]:
+                        some = (work[3] - work[2]) // groups
+                        near = end, start[row + 2]
+                        fetch_row(k, other, near[0], near[1], some * width)
+                        fetch_row(
+                            v, other, near[0], near[1], some * value_width
+                        )
                 clear(total, value_width)
                 peak, mass = nothing, zero
                 for first in range(begin, end, CHUNK):
                     count = min(CHUNK, end - first)
                     dots(
                         q.data, at, k, kv, other, first, count, width, s,
-                        shared,
                     )  # fmt: skip
                     full = scores(
                         s, count, scale, softcap, bias, has_bias, first,
@@ -117,7 +124,6 @@ def forward(  # type: ignore[no-untyped-def]
                             s[n] *= keep.data[e + head * keep.head]
                     combine(
                         s, v, kv, other, first, count, value_width, total,
-                        shared,
                     )  # fmt: skip
                 factor = one
                 if has_sink:

@@ -17,6 +17,7 @@ from gnnbridge.nn.kernels.loops_rows import (
     clear,
     combine,
     dots,
+    fetch_row,
     scores,
     side_by_side,
 )
@@ -82,13 +83,18 @@ def backward_rows(  # type: ignore[no-untyped-def]
                 first = start[row]
                 count = start[row + 1] - first
                 level = lse.data[row * lse.node + head * lse.head]
+                if shared and head == work[2] and row + 1 < work[1]:
+                    some = (work[3] - work[2]) // groups
+                    near = first + count, start[row + 2]
+                    fetch_row(k, other, near[0], near[1], some * width)
+                    fetch_row(v, other, near[0], near[1], some * value_width)
                 dots(
                     q.data, row * q.node + head * q.head, k, kv, other,
-                    first, count, width, s, shared,
+                    first, count, width, s,
                 )  # fmt: skip
                 dots(
                     g.data, row * g.node + head * g.head, v, kv, other,
-                    first, count, value_width, dp, shared,
+                    first, count, value_width, dp,
                 )  # fmt: skip
                 if softcap > 0:
                     for n in range(0, count, lanes):
@@ -129,7 +135,7 @@ def backward_rows(  # type: ignore[no-untyped-def]
                     ds.data[e * ds.node + (head - origin) * ds.head] = d
                     dp[n] = d
                 clear(total, width)
-                combine(dp, k, kv, other, first, count, width, total, shared)
+                combine(dp, k, kv, other, first, count, width, total)
                 to = row * dq.node + head * dq.head
                 for d in range(0, width, lanes):
                     scaled(total, d, dq.data, to + d, number(scale), 0)
@@ -177,6 +183,11 @@ def backward_keys(  # type: ignore[no-untyped-def]
                 q = Strided(scratch[0], width, 0)
                 g = Strided(scratch[1], value_width, 0)
             for key in range(block, min(block + step, work[1])):
+                if shared and head == work[2] and key + 1 < work[1]:
+                    some = work[3] - work[2]
+                    near = start[key + 1], start[key + 2]
+                    fetch_row(q, other, near[0], near[1], some * width)
+                    fetch_row(g, other, near[0], near[1], some * value_width)
                 clear(to_key, width)
                 clear(to_value, value_width)
                 for first in range(start[key], start[key + 1], CHUNK):
@@ -186,14 +197,13 @@ def backward_keys(  # type: ignore[no-untyped-def]
                         weight[n] = ds.data[at + (head - origin) * ds.head]
                     combine(
                         weight, q, head, other, first, count, width, to_key,
-                        shared,
                     )  # fmt: skip
                     for n in range(count):
                         at = edge[first + n] * p.node
                         weight[n] = p.data[at + (head - origin) * p.head]
                     combine(
                         weight, g, head, other, first, count, value_width,
-                        to_value, shared,
+                        to_value,
                     )  # fmt: skip
                 to = key * dk.node + kv * dk.head
                 for d in range(0, width, lanes):

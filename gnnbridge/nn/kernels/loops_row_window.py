@@ -15,10 +15,12 @@ from gnnbridge.nn.kernels.emitter import LANES
 from gnnbridge.nn.kernels.loops_tiles import (
     KEYS,
     fetch,
+    four_rows,
     mask,
     next_keys,
     pack,
     product,
+    seen,
     turn,
 )
 from gnnbridge.nn.kernels.numba_options import compiled
@@ -69,7 +71,6 @@ def forward(  # type: ignore[no-untyped-def]
     for block in range(work[0], work[1]):
         first = block * rows
         count = min(rows, queries - first)
-        fours = (count + 3) // 4 * 4
         for r in range(count):
             numbers[r] = first + r
         for head in range(heads):
@@ -87,7 +88,7 @@ def forward(  # type: ignore[no-untyped-def]
                 coming, at = next_keys(
                     ahead, tiles.cover_start[block], tiles.cover_stop[block], at
                 )
-                columns = (n + pair - 1) // pair * pair
+                columns = (n + lanes - 1) // lanes * lanes
                 kv = head // groups
                 pack(
                     k.data, k.node, kv * k.head, keys, n, width,
@@ -98,39 +99,48 @@ def forward(  # type: ignore[no-untyped-def]
                     value, wide, one,
                 )  # fmt: skip
                 turn(key, width, turned, columns, width)
-                product(
-                    s, KEYS, query, width, 1, turned, KEYS,
-                    (fours, columns, width), False,
-                )  # fmt: skip
-                for r in range(count):
-                    row = r * KEYS
-                    if r < coming:
-                        fetch(k, kv, ahead[r], width)
-                        fetch(v, kv, ahead[r], value_width)
-                    if softcap > 0:
-                        for x in range(0, columns, lanes):
-                            soften(s, row + x, number(softcap))
-                    mask(s, row, keys, n, columns, tiles, first + r)
-                    high = peak[r]
-                    for x in range(0, columns, lanes):
-                        high = max(high, largest(s, row + x))
-                    if high == nothing:
-                        s[row : row + columns] = zero
+                # Four rows at a time see less than all of them together.
+                for four in range(0, count, 4):
+                    end = min(four + 4, count)
+                    for r in range(four, end):
+                        if r < coming:
+                            fetch(k, kv, ahead[r], width)
+                            fetch(v, kv, ahead[r], value_width)
+                    low, stop = seen(keys, n, tiles, first + four, end - four)
+                    if low >= stop:
                         continue
-                    if high > peak[r]:
-                        if mass[r] > zero:
-                            factor = np.exp(peak[r] - high)
-                            mass[r] *= factor
-                            for d in range(0, wide, lanes):
-                                at_d = r * wide + d
-                                scaled(total, at_d, total, at_d, factor, 0)
-                        peak[r] = high
-                    for x in range(0, columns, lanes):
-                        mass[r] += exp_sum(s, row + x, high)
-                product(
-                    total, wide, s, KEYS, 1, value, wide,
-                    (fours, wide, n), True,
-                )  # fmt: skip
+                    low = low // lanes * lanes
+                    last = low + (stop - low + lanes - 1) // lanes * lanes
+                    four_rows(
+                        s, four * KEYS + low, KEYS, query, four * width,
+                        width, 1, turned, low, KEYS, (last - low, width),
+                        False,
+                    )  # fmt: skip
+                    for r in range(four, end):
+                        row = r * KEYS
+                        if softcap > 0:
+                            for x in range(low, last, lanes):
+                                soften(s, row + x, number(softcap))
+                        mask(s, row, keys, low, last, tiles, first + r)
+                        high = peak[r]
+                        for x in range(low, last, lanes):
+                            high = max(high, largest(s, row + x))
+                        if high == nothing:
+                            s[row + low : row + last] = zero
+                            continue
+                        if high > peak[r]:
+                            if mass[r] > zero:
+                                factor = np.exp(peak[r] - high)
+                                mass[r] *= factor
+                                for d in range(r * wide, (r + 1) * wide, lanes):
+                                    scaled(total, d, total, d, factor, 0)
+                            peak[r] = high
+                        for x in range(low, last, lanes):
+                            mass[r] += exp_sum(s, row + x, high)
+                    four_rows(
+                        total, four * wide, wide, s, four * KEYS + low, KEYS,
+                        1, value, low * wide, wide, (wide, stop - low), True,
+                    )  # fmt: skip
                 n, keys, ahead = coming, ahead, keys
             for r in range(count):
                 high, weight = peak[r], one
@@ -268,7 +278,7 @@ def backward(  # type: ignore[no-untyped-def]
                     else:
                         for x in range(row, row + columns):
                             ds[x] -= own[r]
-                    mask(s, row, keys, n, columns, tiles, first + r)
+                    mask(s, row, keys, 0, columns, tiles, first + r)
                     for x in range(0, columns, lanes):
                         exp_sum(s, row + x, level)
                     for x in range(row, row + columns):

@@ -23,16 +23,13 @@ ROWS = 16
 
 
 @inlined
-def dots(x, at, y, head, other, first, count, width, out, ahead):  # type: ignore[no-untyped-def]
+def dots(x, at, y, head, other, first, count, width, out):  # type: ignore[no-untyped-def]
     """Products of a row of ``x`` with rows of ``y``, those of given edges."""
     lanes = LANES * 4 // out.itemsize
     last = first + count - 1
     offset = head * y.head
     for n in range(0, count, 4):
         e = first + n
-        if ahead:
-            for near in range(e + 8, min(e + 12, last + 1)):
-                prefetch(y.data, other[near] * y.node + offset, 32)
         y0 = other[e] * y.node + offset
         y1 = other[min(e + 1, last)] * y.node + offset
         y2 = other[min(e + 2, last)] * y.node + offset
@@ -47,7 +44,7 @@ def dots(x, at, y, head, other, first, count, width, out, ahead):  # type: ignor
 
 
 @inlined
-def combine(weight, y, head, other, first, count, width, out, ahead):  # type: ignore[no-untyped-def]
+def combine(weight, y, head, other, first, count, width, out):  # type: ignore[no-untyped-def]
     """Adds weighted rows of ``y``, those of given edges, to ``out``."""
     lanes = LANES * 4 // out.itemsize
     last = first + count - 1
@@ -56,9 +53,6 @@ def combine(weight, y, head, other, first, count, width, out, ahead):  # type: i
         weight[n] = 0
     for n in range(0, count, 4):
         e = first + n
-        if ahead:
-            for near in range(e + 8, min(e + 12, last + 1)):
-                prefetch(y.data, other[near] * y.node + offset, 32)
         y0 = other[e] * y.node + offset
         y1 = other[min(e + 1, last)] * y.node + offset
         y2 = other[min(e + 2, last)] * y.node + offset
@@ -81,6 +75,16 @@ def side_by_side(x, head, nodes, width, out):  # type: ignore[no-untyped-def]
             # Rows lie on pages of their own, which take time to find.
             prefetch(x.data, at + 12 * x.node + d, 8)
             scaled(x.data, at + d, out, node * width + d, out.dtype.type(1), 0)
+
+
+@inlined
+def fetch_row(x, other, first, last, size):  # type: ignore[no-untyped-def]
+    """Asks for the nodes of some edges, all heads of them."""
+    lanes = LANES * 4 // x.data.itemsize
+    for e in range(first, last):
+        at = other[e] * x.node
+        for d in range(0, size, lanes):
+            prefetch(x.data, at + d, 8)
 
 
 @inlined

@@ -41,22 +41,46 @@ class Tiles(NamedTuple):
 
 
 @inlined
+def four_rows(  # type: ignore[no-untyped-def]
+    c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, shape, add,
+):  # fmt: skip
+    """``c (+)= a @ b`` for four rows; ``shape`` is (columns, length)."""
+    lanes = LANES * 4 // c.itemsize
+    columns, length = shape
+    j = 0
+    while j + lanes < columns:
+        if add:
+            gemm4(
+                c, c_at + j, c_row, a, a_at, a_row, a_step,
+                b, b_at + j, b_row, length, 2, 1,
+            )  # fmt: skip
+        else:
+            gemm4(
+                c, c_at + j, c_row, a, a_at, a_row, a_step,
+                b, b_at + j, b_row, length, 2, 0,
+            )  # fmt: skip
+        j += 2 * lanes
+    if j < columns:
+        if add:
+            gemm4(
+                c, c_at + j, c_row, a, a_at, a_row, a_step,
+                b, b_at + j, b_row, length, 1, 1,
+            )  # fmt: skip
+        else:
+            gemm4(
+                c, c_at + j, c_row, a, a_at, a_row, a_step,
+                b, b_at + j, b_row, length, 1, 0,
+            )  # fmt: skip
+
+
+@inlined
 def product(c, c_row, a, a_row, a_step, b, b_row, shape, add):  # type: ignore[no-untyped-def]
     """``c (+)= a @ b``; ``shape`` is (rows, columns, length)."""
-    lanes = LANES * 4 // c.itemsize
-    rows, columns, length = shape
-    for i in range(0, rows, 4):
-        for j in range(0, columns, 2 * lanes):
-            if add:
-                gemm4(
-                    c, i * c_row + j, c_row, a, i * a_row, a_row, a_step,
-                    b, j, b_row, length, 2, 1,
-                )  # fmt: skip
-            else:
-                gemm4(
-                    c, i * c_row + j, c_row, a, i * a_row, a_row, a_step,
-                    b, j, b_row, length, 2, 0,
-                )  # fmt: skip
+    for i in range(0, shape[0], 4):
+        four_rows(
+            c, i * c_row, c_row, a, i * a_row, a_row, a_step, b, 0, b_row,
+            (shape[1], shape[2]), add,
+        )  # fmt: skip
 
 
 @inlined
@@ -89,37 +113,53 @@ def turn(x, x_row, y, rows, columns):  # type: ignore[no-untyped-def]
 
 @inlined
 def next_keys(keys, start, stop, at):  # type: ignore[no-untyped-def]
-    """The next keys of a block's ranges; ``at`` is (range, offset in it)."""
-    count, which, offset = 0, at[0], at[1]
-    while which < len(start) and count < KEYS:
-        key = start[which] + offset
-        take = min(KEYS - count, stop[which] - key)
-        for x in range(take):
-            keys[count + x] = key + x
-        count += take
-        offset += take
-        if start[which] + offset >= stop[which]:
-            which += 1
-            offset = 0
+    """The next keys of a block's ranges, all of one range.
+
+    ``at`` is (range, offset in it).
+    """
+    which, offset = at
+    while which < len(start) and start[which] + offset >= stop[which]:
+        which += 1
+        offset = 0
+    count = 0
+    if which < len(start):
+        count = min(KEYS, stop[which] - start[which] - offset)
+        for x in range(count):
+            keys[x] = start[which] + offset + x
     for x in range(count, KEYS):
         keys[x] = -1
-    return count, (which, offset)
+    return count, (which, offset + count)
 
 
 @inlined
-def mask(s, row, keys, count, columns, tiles, query):  # type: ignore[no-untyped-def]
-    """Switches off the keys of a tile that a query does not see."""
+def seen(keys, count, tiles, query, queries):  # type: ignore[no-untyped-def]
+    """The columns of a tile between which some queries see all their keys."""
+    ranges = tiles.cover_start.shape[1]
+    low, high = count, 0
+    for r in range(query * ranges, (query + queries) * ranges):
+        first = max(tiles.start[r] - keys[0], 0)
+        last = min(tiles.stop[r] - keys[0], count)
+        if first < last:
+            low, high = min(low, first), max(high, last)
+    return low, high
+
+
+@inlined
+def mask(s, row, keys, first, last, tiles, query):  # type: ignore[no-untyped-def]
+    """Switches off what a query does not see among some columns of a tile."""
     lanes = LANES * 4 // s.itemsize
     ranges = tiles.cover_start.shape[1]
-    first = query * ranges
-    if count == columns:
-        for r in range(first, first + ranges):
-            if tiles.start[r] <= keys[0] and keys[count - 1] < tiles.stop[r]:
-                return
-    for x in range(0, columns, lanes):
+    at = query * ranges
+    for r in range(at, at + ranges):
+        # Keys beyond the last one are -1.
+        if tiles.start[r] <= keys[first] and (
+            keys[first] <= keys[last - 1] < tiles.stop[r]
+        ):
+            return
+    for x in range(first, last, lanes):
         if ranges == 1:
-            mask_outside(s, row + x, keys, x, tiles.start, tiles.stop, first, 1)
+            mask_outside(s, row + x, keys, x, tiles.start, tiles.stop, at, 1)
         elif ranges == 2:
-            mask_outside(s, row + x, keys, x, tiles.start, tiles.stop, first, 2)
+            mask_outside(s, row + x, keys, x, tiles.start, tiles.stop, at, 2)
         else:
-            mask_outside(s, row + x, keys, x, tiles.start, tiles.stop, first, 4)
+            mask_outside(s, row + x, keys, x, tiles.start, tiles.stop, at, 4)

@@ -1,0 +1,205 @@
+import pytest
+import torch
+
+from gnnbridge.nn import AttentionConv, choice, plan_attention
+from gnnbridge.nn import run as running
+from gnnbridge.nn.choice import BACKENDS, SMALL, choose
+from gnnbridge.nn.formats import Windows
+
+PAIRS = 1 << 20
+FEW = SMALL + 1
+
+
+def windows(covered, queries=1024):
+    """Rows that all see the same ``covered`` first keys."""
+    stop = torch.full((queries, 1), covered)
+    return Windows.of(torch.zeros_like(stop), stop)
+
+
+def chosen(num_edges=FEW, *, backend='auto', device='cpu', **given):
+    given = {'structure': None, 'windows': None, **given}
+    name, reason = choose(backend, device, num_edges, PAIRS, **given)
+    assert reason
+    return name
+
+
+@pytest.mark.parametrize('device', ['cpu', 'cuda', 'meta'])
+@pytest.mark.parametrize('structure', ['causal', 'full'])
+def test_known_structures_are_dense_at_any_size(structure, device):
+    for num_edges in (1, PAIRS // 2, PAIRS):
+        name = chosen(
+            num_edges, device=device, structure=structure, windows=windows(9)
+        )
+        assert name == 'dense'
+
+
+def test_small_graphs_are_scattered():
+    for given in ({}, {'windows': windows(9)}):
+        assert chosen(SMALL, **given) == 'scatter'
+        assert chosen(SMALL + 1, **given) != 'scatter'
+
+
+def test_nearly_all_pairs_are_a_mask():
+    limit = int(0.4 * PAIRS) + 1
+    assert chosen(limit) == 'dense'
+    assert chosen(limit - 1) == 'csr_cpu'
+    assert chosen(limit, windows=windows(500)) == 'dense'
+
+
+def test_windows_are_chosen_where_their_blocks_are_filled():
+    # 1024 queries times 64 keys are 65536 pairs.
+    work = windows(64).work
+    assert work == 1 << 16
+    assert chosen(work // 8, windows=windows(64)) == 'row_window'
+    assert chosen(work // 8 - 1, windows=windows(64)) == 'csr_cpu'
+
+
+def test_masks_are_dense_unless_their_windows_are_few_pairs():
+    few, many = windows(600), windows(640)
+    assert few.work <= 0.6 * PAIRS < many.work
+    masked = {'masked': True}
+    assert chosen(PAIRS // 2, windows=few, **masked) == 'row_window'
+    assert chosen(PAIRS // 2, windows=many, **masked) == 'dense'
+    assert chosen(PAIRS // 2, **masked) == 'dense'
+    # A mask is there already: not even a small one becomes a list of edges.
+    assert chosen(1, **masked) == 'dense'
+    assert chosen(1, windows=few, device='cuda', **masked) == 'dense'
+    assert chosen(1, structure='causal', windows=few, **masked) == 'dense'
+
+
+def test_irregular_graphs_go_to_the_row_kernel_of_their_device(monkeypatch):
+    assert chosen() == 'csr_cpu'
+    assert chosen(device='meta') == 'scatter'
+    monkeypatch.setitem(choice.ROW_KERNELS, 'cuda', 'csr_triton')
+    assert chosen(device='cuda') == 'csr_triton'
+    monkeypatch.delitem(choice.ROW_KERNELS, 'cuda')
+    assert chosen(device='cuda') == 'scatter'
+
+
+def test_reasons_tell_the_ranges_and_how_full_blocks_are():
+    _, reason = choose('auto', 'cpu', 1 << 15, PAIRS, None, windows(64))
+    assert 'ranges of keys (at most 1)' in reason
+    assert 'blocks of 64 queries use 50% of their pairs' in reason
+    _, reason = choose('auto', 'meta', FEW, PAIRS, None, None)
+    assert reason == 'the graph is irregular and no kernel runs on meta'
+
+
+@pytest.mark.parametrize('backend', [x for x in BACKENDS if x != 'auto'])
+def test_the_caller_has_the_last_word(backend, monkeypatch):
+    monkeypatch.setattr(choice, 'find_spec', lambda name: name)
+    for num_edges in (1, FEW, PAIRS):
+        result = choose(backend, 'cpu', num_edges, PAIRS, 'causal', windows(9))
+        assert result == (backend, 'as asked for')
+
+
+@pytest.mark.parametrize('backend', ['row_window', 'flex'])
+def test_windows_are_needed_by_those_who_run_them(backend):
+    assert chosen(backend=backend, windows=windows(9)) == backend
+    assert chosen(backend=backend, structure='full') == backend
+    with pytest.raises(ValueError, match=f"four ranges.* '{backend}'"):
+        chosen(backend=backend)
+
+
+def test_kernels_are_not_forced_onto_another_device():
+    with pytest.raises(ValueError, match=r'on the CPU.*\(got one on cuda\)'):
+        chosen(backend='csr_cpu', device='cuda')
+
+
+def test_triton_is_needed_by_its_kernel(monkeypatch):
+    monkeypatch.setattr(choice, 'find_spec', lambda name: None)
+    with pytest.raises(ValueError, match='Triton to be installed'):
+        chosen(backend='csr_triton', device='cuda')
+    monkeypatch.setattr(choice, 'find_spec', lambda name: name)
+    assert chosen(backend='csr_triton', device='cuda') == 'csr_triton'
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Names of the kernels that have run, of graphs of any size."""
+    monkeypatch.setattr(choice, 'SMALL', 0)
+    monkeypatch.setattr(running, 'SMALL', 0)
+    monkeypatch.setattr(running, '_WORTH_COMPILING', 0)
+    names = []
+    for name, runner in running._RUNNERS.items():
+
+        def look(*arguments, name=name, runner=runner):
+            names.append(name)
+            return runner(*arguments)
+
+        monkeypatch.setitem(running._RUNNERS, name, look)
+    return names
+
+
+NEAR = torch.arange(130)[:, None] - torch.arange(130)
+GRAPHS = {
+    'dense': NEAR >= 0,
+    'row_window': (NEAR >= 0) & (NEAR < 40),
+    'csr_cpu': NEAR % 9 == 0,
+}
+# Kernels of these plans; scatter where none is named.
+FALLBACKS = {
+    'nothing': ({}, ['dense', 'row_window', 'csr_cpu']),
+    'softcap': ({'softcap': 2.0}, ['row_window', 'row_window', 'csr_cpu']),
+    'sink': ({'s_aux': torch.ones(2)}, ['row_window', 'row_window', 'csr_cpu']),
+    'weights': (
+        {'return_attention_weights': True}, ['dense', 'csr_cpu', 'csr_cpu'],
+    ),
+    'bias': ({'edge_bias': 0}, ['dense', 'csr_cpu', 'csr_cpu']),
+    'bias and sink': (
+        {'edge_bias': 0, 's_aux': torch.ones(2)},
+        ['dense', 'csr_cpu', 'csr_cpu'],
+    ),
+    'dropout': ({'dropout': 0.5}, ['dense', 'csr_cpu', 'csr_cpu']),
+    'hook': ({'hook': True}, [None, None, None]),
+    'torch.func': ({'functional': True}, ['dense', None, None]),
+}  # fmt: skip
+
+
+def run_graph(plan, *, dropout=0.0, hook=False, functional=False, **options):
+    conv = AttentionConv(dropout)
+    if hook:
+        conv.register_message_forward_hook(lambda *given: None)
+    if 'edge_bias' in options:
+        options['edge_bias'] = torch.zeros(plan.num_edges)
+    x = torch.ones(130, 2, 4)
+    if functional:
+        return torch.func.vmap(lambda y: conv(y, x, x, plan))(x[None])
+    return conv(x, x, x, plan, **options)
+
+
+@pytest.mark.parametrize('option', FALLBACKS)
+def test_what_a_kernel_does_not_know_another_runs(option, ran):
+    options, expected = FALLBACKS[option]
+    for (backend, mask), kernel in zip(GRAPHS.items(), expected, strict=True):
+        query, key = mask.nonzero().t()
+        plan = plan_attention(torch.stack([key, query]), (130, 130))
+        assert plan.backend == backend
+        ran.clear()
+        run_graph(plan, **options)
+        assert ran == ([] if kernel is None else [kernel])
+
+
+def test_few_edges_are_scattered_where_windows_do_not_do(ran, monkeypatch):
+    monkeypatch.setattr(running, 'SMALL', PAIRS)
+    plan = plan_attention('causal', (130, 130), backend='row_window')
+    run_graph(plan, dropout=0.5)
+    assert ran == ['row_window']
+    query, key = GRAPHS['row_window'].nonzero().t()
+    run_graph(
+        plan_attention(torch.stack([key, query]), (130, 130)), dropout=0.5
+    )
+    assert ran == ['row_window']
+
+
+def test_a_forced_kernel_says_what_it_does_not_know():
+    plan = plan_attention('causal', (130, 130), backend='csr_cpu')
+    with pytest.raises(
+        NotImplementedError, match=r"'csr_cpu' \(got torch.func"
+    ):
+        run_graph(plan, functional=True)
+    for backend in ('dense', 'row_window', 'scatter'):
+        plan = plan_attention('causal', (130, 130), backend=backend)
+        assert run_graph(plan, functional=True).shape == (1, 130, 2, 4)
+    plan = plan_attention('causal', (130, 130), backend='flex')
+    with pytest.raises(ValueError, match=r"'edge_bias', dropout .* 'flex'"):
+        run_graph(plan, dropout=0.5)
