@@ -132,7 +132,7 @@ def test_a_trace_names_what_ran_and_leaves_nothing_behind():
     model = architectures.build('gpt2')
     inputs = trace_inputs(model)
     hooks = sum(len(m._forward_pre_hooks) for m in model.modules())
-    trace = trace_attention(model, inputs)
+    trace = trace_attention(model, inputs, 'auto')
     assert trace.routed == {}
     assert model.transformer.h[1].attn in trace.executed
     assert torch.equal(trace.output, run_once(model, inputs))

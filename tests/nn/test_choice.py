@@ -5,6 +5,8 @@ from gnnbridge.nn import AttentionConv, choice, plan_attention
 from gnnbridge.nn import run as running
 from gnnbridge.nn.choice import BACKENDS, SMALL, choose
 from gnnbridge.nn.formats import Windows
+from gnnbridge.nn.naive import naive_attention
+from gnnbridge.nn.run import Options
 
 PAIRS = 1 << 20
 FEW = SMALL + 1
@@ -203,3 +205,39 @@ def test_a_forced_kernel_says_what_it_does_not_know():
     plan = plan_attention('causal', (130, 130), backend='flex')
     with pytest.raises(ValueError, match=r"'edge_bias', dropout .* 'flex'"):
         run_graph(plan, dropout=0.5)
+
+
+CPU = ['dense', 'row_window', 'csr_cpu', 'scatter']
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (3, 1), (1, 4), (3, 4)])
+@pytest.mark.parametrize('backend', CPU)
+def test_biases_of_pairs_are_those_of_their_edges(backend, shape):
+    def draw(*shape, seed):
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(shape, dtype=torch.double, generator=generator)
+
+    mask = torch.ones(3, 6, 7, dtype=torch.bool).tril(1)
+    mask[1, 4], mask[2, :, 2] = False, False
+    plan = plan_attention(mask, backend=backend)
+    pairs = draw(*shape, 6, 7, seed=0)
+    graph, query, key = plan.places
+    per_edge = pairs.expand(3, -1, -1, -1)[graph, :, query, key]
+    tensors = draw(3, 6, 4, 5, seed=1), draw(3, 7, 2, 5, seed=2)
+    tensors = *tensors, draw(3, 7, 2, 3, seed=3)
+    for bias in (0.0, draw(plan.num_edges, 4, seed=4)):
+        options = Options(
+            scale=0.4, pair_bias=pairs, return_weights=True,
+            edge_bias=bias if isinstance(bias, torch.Tensor) else None,
+        )  # fmt: skip
+        out, alpha = AttentionConv().attend(plan, *tensors, options)
+        truth, attention = naive_attention(
+            *(x.flatten(0, 1) for x in tensors), plan.edge_index, scale=0.4,
+            edge_bias=per_edge + bias,
+        )  # fmt: skip
+        key, query = plan.edge_index
+        # Sums of some terms of size one, in another order.
+        close = {'rtol': 1e-11, 'atol': 1e-12}
+        torch.testing.assert_close(out.flatten(0, 1), truth, **close)
+        weights = attention[:, query, key].t()
+        torch.testing.assert_close(alpha, weights, **close)

@@ -118,7 +118,13 @@ def test_layers_are_captured_in_parts_when_they_are_large(
     monkeypatch.setattr(module, '_CAPTURE_BYTES', 1)
     again = measure(convert(tiny_decoder()), IDS, 11)
     assert seen == [[0], [1]]
-    assert again.measures == found.measures
+    assert again.measures.keys() == found.measures.keys()
+    for name, values in again.measures.items():
+        # A layer that is not captured runs on a kernel without weights: the
+        # next one differs by float32 rounding.
+        np.testing.assert_allclose(
+            values, found.measures[name], rtol=1e-4, atol=1e-6, err_msg=name
+        )
 
 
 def test_uniform_attention_has_its_closed_forms(found: Found) -> None:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from gnnbridge.nn import AttentionConv, plan_attention
 from gnnbridge.nn.naive import naive_attention
-from gnnbridge.nn.run import Options
 
 BACKENDS = ['dense', 'row_window', 'csr_cpu', 'scatter']
 INF = float('inf')
@@ -127,8 +126,10 @@ def attend(function, tensors, options, dtype=None):
     )]  # fmt: skip
 
 
-def planned(plan, weights, conv, *tensors, **options):
-    out = conv(*tensors, plan, return_attention_weights=weights, **options)
+def planned(plan, weights, *tensors, conv=None, **options):
+    out = (conv or AttentionConv())(
+        *tensors, plan, return_attention_weights=weights, **options
+    )
     if not weights:
         return [out]
     assert torch.equal(out[1][0], plan.edge_index)
@@ -143,7 +144,7 @@ def naive(plan, weights, *tensors, **options):
 
 def both(plan, tensors, options, weights, conv=None):
     """Outputs and gradients by a plan, and by the naive twin in float64."""
-    ours = partial(planned, plan, weights, conv or AttentionConv())
+    ours = partial(planned, plan, weights, conv=conv)
     ours = attend(ours, tensors, options)
     assert ours[0].dtype == tensors[2].dtype
     theirs = attend(
@@ -242,10 +243,15 @@ def test_inputs_may_lie_anywhere_and_stay_as_they_are(backend, width):
     for memory in (packed, heads_first, spread, repeated):
         before = [x.clone() for x in (memory, *options.values())]
         for named in ({}, {'softcap': 1.2}, options):
-            inputs = memory.unbind(1)
-            out = AttentionConv()(*inputs, plan, **named)
-            truth = naive(plan, False, *inputs, **named)
-            torch.testing.assert_close(out, *truth, **CLOSE)
+            inputs = memory.requires_grad_().unbind(1)
+            pairs = []
+            for function in (planned, naive):
+                (out,) = function(plan, False, *inputs, **named)
+                pairs.append(
+                    [out, *torch.autograd.grad(out.sin().sum(), memory)]
+                )
+            for ours, theirs in zip(*pairs, strict=True):
+                torch.testing.assert_close(ours, theirs, **CLOSE)
         assert all(map(torch.equal, before, (memory, *options.values())))
 
 
@@ -255,23 +261,23 @@ def test_gradients_of_some_inputs_only(backend):
     options = options_of('heads sink', plan, 4)
     for names in ({}, options):
         inputs = [*tensors_of(plan.size), *names.values()]
-        whole = attend(
-            partial(planned, plan, False, AttentionConv()), inputs[:3], names
-        )
+
+        def run(*inputs, names=names):
+            named = dict(zip(names, inputs[3:], strict=True))
+            return AttentionConv()(*inputs[:3], plan, **named)
+
+        whole = attend(partial(planned, plan, False), inputs[:3], names)
         for n, x in enumerate(inputs):
             inputs[n] = x.clone().requires_grad_()
-            given_options = dict(zip(names, inputs[3:], strict=True))
-            out = AttentionConv()(*inputs[:3], plan, **given_options)
+            out = run(*inputs)
             grad = torch.autograd.grad(out, inputs[n], draw(*out.shape, seed=6))
             torch.testing.assert_close(grad[0], whole[1 + n], **CLOSE)
+            with torch.no_grad():
+                again = run(*inputs)
+            assert torch.equal(out, again)
+            assert not again.requires_grad
             inputs[n] = x
-        out = AttentionConv()(*inputs[:3], plan, **names)
-        assert not out.requires_grad
-        with torch.no_grad():
-            again = AttentionConv()(
-                inputs[0].requires_grad_(), *inputs[1:3], plan, **names
-            )
-        assert torch.equal(out, again)
+        assert not run(*inputs).requires_grad
 
 
 @pytest.mark.parametrize('queries', [1, 5, 8])
@@ -328,35 +334,10 @@ def test_graphs_without_edges(backend, size):
     for names in ('', 'softcap sinks'):
         tensors, options = tensors_of(size), options_of(names, plan, 4)
         for weights in (False, True):
-            function = partial(planned, plan, weights, AttentionConv())
+            function = partial(planned, plan, weights)
             results = attend(function, tensors, options)
             assert results[0].shape == (size[1], 4, 3)
             assert not any(x.any() for x in results)
-
-
-@pytest.mark.parametrize('shape', [(1, 1), (3, 1), (1, 4), (3, 4)])
-@pytest.mark.parametrize('backend', BACKENDS)
-def test_biases_of_pairs(backend, shape):
-    mask, (graphs, heads) = window_mask(6, 7, 2), shape
-    masks = torch.stack([mask, mask.flip(0), mask.flip(1)])
-    whole = torch.block_diag(*masks.long()).bool()
-    plan = plan_attention(
-        edges_of(whole), (21, 18), backend=backend, num_graphs=3
-    )
-    pairs = draw(graphs, heads, 6, 7, seed=7)
-    graph, query, key = plan.places
-    per_edge = pairs.expand(3, -1, -1, -1)[graph, :, query, key]
-    tensors = tensors_of(plan.size)
-    for bias in (None, draw(plan.num_edges, 4, seed=8)):
-        options = Options(
-            scale=0.4, pair_bias=pairs, edge_bias=bias, return_weights=True
-        )
-        batched = [x.unflatten(0, (3, -1)) for x in tensors]
-        ours = AttentionConv().attend(plan, *batched, options)
-        total = per_edge if bias is None else per_edge + bias
-        theirs = naive(plan, True, *tensors, scale=0.4, edge_bias=total)
-        torch.testing.assert_close(ours[0].flatten(0, 1), theirs[0], **CLOSE)
-        torch.testing.assert_close(ours[1], theirs[1], **CLOSE)
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
@@ -403,7 +384,7 @@ def test_gradients_are_of_the_edges_that_were_kept(backend, weights):
     def function(*leaves):
         torch.manual_seed(3)
         named = dict(zip(options, leaves[3:], strict=True))
-        return tuple(planned(plan, weights, conv, *leaves[:3], **named))
+        return tuple(planned(plan, weights, *leaves[:3], conv=conv, **named))
 
     leaves = [*tensors_of(plan.size), *options.values()]
     leaves = [x.requires_grad_() for x in leaves]
