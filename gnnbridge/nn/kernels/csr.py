@@ -161,7 +161,7 @@ def _(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> Any:
     other, weights, engine = rest[1], rest[-2], rest[-1]
     number = torch.promote_types(query.dtype, torch.float32)
     if engine == 'csr_cpu':
-        out = _kernel(engine).empty_output(query, key, value)
+        out = _kernel(engine).empty_output(query, key, value, value.new_empty)
     else:
         out = value.new_empty(*query.shape[:2], value.size(2))
     shape = other.size(0) if weights else 0, query.size(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -12,7 +11,13 @@ import torch
 from torch import Tensor
 from torch_geometric.typing import OptTensor
 
-from gnnbridge.nn.kernels import loops_csr, loops_csr_backward
+from gnnbridge.nn.kernels import (
+    loops_csr,
+    loops_csr_backward,
+    loops_rows,
+    memory,
+)
+from gnnbridge.nn.kernels.emitter import lanes_of
 from gnnbridge.nn.kernels.strided import Strided, strided, whole_vectors
 from gnnbridge.nn.kernels.threads import run_parallel
 
@@ -20,6 +25,8 @@ from gnnbridge.nn.kernels.threads import run_parallel
 # from a copy in which its keys lie side by side: they then stay in the second
 # cache. Beyond, all heads of a row are run together, since they share pages.
 _CACHE = 1 << 20
+# Rows of a block, where all heads are run together and where they are not.
+_FEW, _MANY = 16, 2048
 
 
 def forward(
@@ -37,18 +44,21 @@ def forward(
     return_weights: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output ``[Nq, H, Dv]``, row sums ``[Nq, H]`` and weights ``[E, H]``."""
-    out = empty_output(query, key, value)
+    out = empty_output(query, key, value, memory.empty)
     heads, wanted = query.size(1), value.size(2)
     shared = _is_shared(key)
     query, key, value = (whole_vectors(x) for x in (query, key, value))
-    target = out if value.size(2) == wanted else _empty(value, query, shared)
+    target = out
+    if value.size(2) != wanted:
+        target = empty_output(query, key, value, memory.empty)
     lse = query.new_empty(heads, query.size(0)).t()
     num_edges = col.numel() if return_weights else 0
     alpha = query.new_empty(heads, num_edges).t()
     sizes = _sizes(query, key, value)
+    rows = _FEW if shared else _MANY
     options = (
         float(scale), float(softcap or 0.0), edge_bias is not None,
-        s_aux is not None, keep is not None, return_weights, shared,
+        s_aux is not None, keep is not None, return_weights, shared, rows,
     )  # fmt: skip
     arguments = (
         strided(query), strided(key), strided(value), strided(target),
@@ -57,7 +67,9 @@ def forward(
         rowptr.numpy(), col.numpy(), sizes, options,
     )  # fmt: skip
     works = _works(rowptr, (0, heads), shared)
-    _run(loops_csr.forward, arguments, works, key, value, shared)
+    rooms = _copies(key, value, shared)
+    rooms += [_block(rowptr, rows, query), rows]
+    _run(loops_csr.forward, arguments, works, rooms, query)
     if target is not out:
         out.copy_(target[..., :wanted])
     return out, lse, alpha
@@ -91,8 +103,8 @@ def backward(
         whole_vectors(x) for x in (grad_out, query, key, value)
     )
     groups = heads // key.size(1)
-    dq = torch.empty_like(query)
-    dk, dv = torch.zeros_like(key), torch.zeros_like(value)
+    dq = memory.empty(query.shape, query.dtype)
+    dk, dv = (memory.empty(x.shape, x.dtype).zero_() for x in (key, value))
     delta = query.new_empty(num_queries, heads)
     db = query.new_empty(heads, num_edges if bias_grad else 0).t()
     sizes = _sizes(query, key, value)
@@ -104,6 +116,11 @@ def backward(
     many = query.numel() // max(2 * num_edges, 1)
     many = max(min(many, heads) // groups, 1) * groups
     start, other, starts = rowptr.numpy(), col.numpy(), colptr.numpy()
+    rows = _FEW if shared else _MANY
+    block = _block(rowptr, rows, query)
+    of_rows = [*_copies(key, value, shared), block, block]
+    of_rows += [block if softcap else 0]
+    of_keys = [*_copies(query, grad_out, shared), _block(colptr, 1, query)]
     for first in range(0, heads, many):
         these = (first, min(first + many, heads))
         p, ds = (
@@ -112,8 +129,8 @@ def backward(
         )
         options = (
             float(scale), float(softcap or 0.0), edge_bias is not None,
-            keep is not None, grad_alpha is not None, bias_grad, shared, first,
-            int(rowptr.diff().max()) if num_queries else 0,
+            keep is not None, grad_alpha is not None, bias_grad, shared, rows,
+            first,
         )  # fmt: skip
         arguments = (
             strided(grad_out), strided(query), strided(key), strided(value),
@@ -121,28 +138,14 @@ def backward(
             strided(db), strided(delta), start, other, sizes, options,
         )  # fmt: skip
         works = _works(rowptr, these, shared)
-        _run(
-            loops_csr_backward.backward_rows,
-            arguments,
-            works,
-            key,
-            value,
-            shared,
-        )
-        of_keys = (
+        _run(loops_csr_backward.backward_rows, arguments, works, of_rows, query)
+        to_keys = (
             strided(grad_out), strided(query), p, ds, strided(dk), strided(dv),
             starts, row.numpy(), edge.numpy(), sizes,
-            (float(scale), shared, first),
+            (float(scale), shared, rows, first),
         )  # fmt: skip
         works = _works(colptr, these, shared, groups)
-        _run(
-            loops_csr_backward.backward_keys,
-            of_keys,
-            works,
-            query,
-            grad_out,
-            shared,
-        )
+        _run(loops_csr_backward.backward_keys, to_keys, works, of_keys, query)
     dq, dk, dv = (
         x[..., : like.size(2)].to(like.dtype)
         for x, like in zip((dq, dk, dv), given, strict=True)
@@ -162,55 +165,52 @@ def _sizes(query: Tensor, key: Tensor, value: Tensor) -> tuple[int, ...]:
     return query.size(0), key.size(0), groups, query.size(2), value.size(2)
 
 
-_local = threading.local()
+def _copies(first: Tensor, second: Tensor, shared: bool) -> list[int]:
+    """Numbers of copies of one head of two tensors, none if not needed."""
+    return [
+        0 if shared or x.stride(0) == x.size(2) else x[:, 0].numel()
+        for x in (first, second)
+    ]
+
+
+def _block(start: Tensor, rows: int, like: Tensor) -> int:
+    """Numbers of the largest block of rows, each row in whole vectors."""
+    longest = int(start.diff().max()) if start.numel() > 1 else 0
+    rows = min(rows, start.numel() - 1)
+    edges = min(max(longest, loops_rows.EDGES), int(start[-1]))
+    return edges + rows * lanes_of(strided(like).data.itemsize)
 
 
 def _run(
     loop: Callable[..., None],
     arguments: tuple[Any, ...],
     works: list[tuple[int, int, int, int]],
-    first: Tensor,
-    second: Tensor,
-    shared: bool,
+    rooms: list[int],
+    like: Tensor,
 ) -> None:
-    """Runs a loop over its works, with room for one head of two tensors."""
-    # Where heads share pages, or lie side by side already, they stay.
-    settled = shared or first.stride(0) == first.size(2)
-    settled = settled and (shared or second.stride(0) == second.size(2))
-    sizes = [0, 0] if settled else [x[:, 0].numel() for x in (first, second)]
-    number = strided(first).data.dtype
+    """Runs a loop over its works, each with memory of given sizes."""
 
     def call(work: tuple[int, int, int, int]) -> None:
-        loop(*arguments, work, _scratch_arrays(sizes, number))
+        loop(*arguments, work, memory.rooms(rooms, like.dtype))
 
     run_parallel(call, [(work,) for work in works])
 
 
-def _scratch_arrays(sizes: list[int], number: Any) -> tuple[Any, Any]:
-    """Two arrays that a thread keeps: fresh memory is slow when first used."""
-    kept = getattr(_local, 'arrays', None)
-    if kept is None or kept.dtype != number or len(kept) < sum(sizes):
-        kept = _local.arrays = np.empty(sum(sizes), dtype=number)
-    return kept[: sizes[0]], kept[sizes[0] : sum(sizes)]
-
-
-def empty_output(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """An output ``[Nq, H, Dv]`` in the layout in which it is written."""
-    dtype = torch.promote_types(value.dtype, torch.float32)
-    return _empty(value, query, _is_shared(key), dtype)
-
-
-def _empty(
-    value: Tensor,
+def empty_output(
     query: Tensor,
-    shared: bool,
-    dtype: torch.dtype | None = None,
+    key: Tensor,
+    value: Tensor,
+    empty: Callable[..., Tensor],
 ) -> Tensor:
-    num_queries, heads, width = *query.shape[:2], value.size(2)
-    if shared:
-        return value.new_empty(num_queries, heads, width, dtype=dtype)
-    out = value.new_empty(heads, num_queries, width, dtype=dtype)
-    return out.transpose(0, 1)
+    """An output ``[Nq, H, Dv]`` in the layout in which it is written.
+
+    ``empty`` makes it, of a shape and a dtype.
+    """
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    (num_queries, heads, _), width = query.shape, value.size(2)
+    if _is_shared(key):
+        return empty((num_queries, heads, width), dtype=dtype)
+    return empty((heads, num_queries, width), dtype=dtype).transpose(0, 1)
 
 
 def _is_shared(key: Tensor) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding, ir
+from numba.core import cgutils
 
 # The width of a register with AVX-512 or AVX2; two registers where they are
 # narrower.
@@ -15,7 +17,13 @@ LANES = BITS // 32
 
 INT = ir.IntType(64)
 INT32 = ir.IntType(32)
-FAST = ('reassoc', 'contract', 'nnan', 'nsz')
+# Numbers may be NaN or infinite: a NaN that comes in has to come out.
+FAST = ('reassoc', 'contract', 'nsz')
+
+
+def integer(value: int) -> Any:
+    """A known number of the kind that counts and indexes."""
+    return ir.Constant(INT, value)
 
 
 def lanes_of(itemsize: int) -> int:
@@ -43,7 +51,7 @@ class Emitter:
     def at(self, pointer: Any, offset: Any) -> Any:
         """The address some numbers further on."""
         if isinstance(offset, int):
-            offset = ir.Constant(INT, offset)
+            offset = integer(offset)
         return self.builder.gep(pointer, [offset])
 
     def load(self, pointer: Any, offset: Any = 0) -> Any:
@@ -59,6 +67,47 @@ class Emitter:
             self.at(pointer, offset), vector.type.as_pointer()
         )
         self.builder.store(vector, pointer, align=self.bits // 8)
+
+    def blocks(self, width: Any, body: Callable[[Any, int], None]) -> None:
+        """Runs ``body`` on (offset, vectors): blocks of four, two and one.
+
+        ``width`` is a multiple of the lanes.
+        """
+        builder = self.builder
+        vectors = builder.sdiv(width, integer(self.lanes))
+        fours = builder.ashr(vectors, integer(2))
+        with cgutils.for_range(builder, fours, intp=INT) as loop:
+            body(builder.mul(loop.index, integer(4 * self.lanes)), 4)
+        done = builder.shl(fours, integer(2))
+        for block in (2, 1):
+            some = builder.and_(vectors, integer(block))
+            with builder.if_then(builder.icmp_signed('!=', some, integer(0))):
+                body(builder.mul(done, integer(self.lanes)), block)
+            done = builder.add(done, some)
+
+    def vectors(self, width: Any, body: Callable[[Any], None]) -> None:
+        """Runs ``body`` on the offset of each vector of ``width`` numbers."""
+
+        def block(offset: Any, vectors: int) -> None:
+            for vector in range(vectors):
+                step = integer(vector * self.lanes)
+                body(self.builder.add(offset, step))
+
+        self.blocks(width, block)
+
+    def prefetch(self, pointer: Any) -> None:
+        """Asks for the line of memory at an address."""
+        byte = ir.IntType(8).as_pointer()
+        function = self.builder.module.declare_intrinsic(
+            'llvm.prefetch',
+            [byte],
+            ir.FunctionType(ir.VoidType(), [byte, INT32, INT32, INT32]),
+        )
+        # To be read, as soon as possible, as data.
+        hints = [INT32(0), INT32(3), INT32(1)]
+        self.builder.call(
+            function, [self.builder.bitcast(pointer, byte), *hints]
+        )
 
     def constant(self, value: float) -> Any:
         """A vector of one known number."""

@@ -1,8 +1,8 @@
-"""Attention over any edges on the CPU: one fused pass over the rows.
+"""Attention over any edges on the CPU: scores and sums of a block of rows.
 
-Scores, softmax and weighted sum of a row are computed together, some hundred
-edges at a time with a running maximum, so that nothing of the size of the
-edges times the width is ever stored.
+The scores of a block of rows and one head are computed and turned into weights,
+then its values are summed: nothing of the size of the edges times the width is
+ever stored.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ from __future__ import annotations
 import numpy as np
 
 from gnnbridge.nn.kernels.emitter import LANES
+from gnnbridge.nn.kernels.gather import gather_dots, gather_sum
 from gnnbridge.nn.kernels.loops_rows import (
-    CHUNK,
-    ROWS,
-    clear,
-    combine,
-    dots,
-    fetch_row,
-    scores,
+    block_end,
+    fetch_ahead,
+    fetch_own,
+    finish_scores,
+    full,
     side_by_side,
 )
 from gnnbridge.nn.kernels.numba_options import compiled, inlined
-from gnnbridge.nn.kernels.simd import exp_sum, largest, prefetch, scaled
+from gnnbridge.nn.kernels.simd import exp_sum, peak
 from gnnbridge.nn.kernels.strided import Strided
 
 
@@ -41,7 +40,7 @@ def forward(  # type: ignore[no-untyped-def]
     size,
     options,
     work,
-    scratch,
+    rooms,
 ):
     """Attention of some rows and heads.
 
@@ -53,109 +52,95 @@ def forward(  # type: ignore[no-untyped-def]
         other: Key of each edge ``[E]``.
         size: ``(queries, keys, heads per key head, width, value width)``.
         options: ``(scale, softcap or 0, with bias, with sink, with keep,
-            whether to write alpha, whether heads share lines of memory)``.
+            whether to write alpha, whether to ask for nodes ahead, rows of a
+            block)``.
         work: ``(first row, last row, first head, last head)``.
-        scratch: Two arrays for the keys and values of a head, or empty ones
-            where these are used as they are.
+        rooms: Memory: for the keys and values of a head, or empty where these
+            are used as they are, for the scores of a block and for its rows.
     """
     _, num_keys, groups, width, value_width = size
-    scale, softcap, has_bias, has_sink, has_keep, weights, shared = options
+    scale, softcap, has_bias, has_sink, has_keep, weights, ahead, rows = options
     number = q.data.dtype.type
     lanes = LANES * 4 // q.data.itemsize
-    zero, one, nothing = number(0), number(1), number(-np.inf)
-    s = np.zeros(CHUNK + lanes, number)
-    total = np.zeros(value_width, number)
-    step = ROWS if shared else work[1] - work[0]
-    for block in range(work[0], work[1], max(step, 1)):
+    heads = work[3] - work[2]
+    s, inverse = rooms[2], rooms[3]
+    block = work[0]
+    while block < work[1]:
+        stop = block_end(start, block, work[1], rows)
         for head in range(work[2], work[3]):
             kv = head // groups
             k, v = keys, values
-            if len(scratch[0]) > 0:
-                if head == work[2] or head % groups == 0:
-                    side_by_side(keys, kv, num_keys, width, scratch[0])
-                    side_by_side(values, kv, num_keys, value_width, scratch[1])
-                k = Strided(scratch[0], width, 0)
-                v = Strided(scratch[1], value_width, 0)
-            for row in range(block, min(block + step, work[1])):
-                begin, end = start[row], start[row + 1]
-                at = row * q.node + head * q.head
-                if row + 1 < work[1]:
-                    for d in range(0, width, lanes):
-                        prefetch(q.data, at + q.node + d, 8)
-                    if shared and head == work[2]:
-                        some = (work[3] - work[2]) // groups
-                        near = end, start[row + 2]
-                        fetch_row(k, other, near[0], near[1], some * width)
-                        fetch_row(
-                            v, other, near[0], near[1], some * value_width
-                        )
-                clear(total, value_width)
-                peak, mass = nothing, zero
-                for first in range(begin, end, CHUNK):
-                    count = min(CHUNK, end - first)
-                    dots(
-                        q.data, at, k, kv, other, first, count, width, s,
+            # A copy is good for all heads of a work: they have the same keys.
+            new = block == work[0] and head == work[2]
+            if len(rooms[0]) > 0:
+                if new:
+                    side_by_side(keys, kv, num_keys, width, rooms[0])
+                k = Strided(rooms[0], width, 0)
+            at = 0
+            for row in range(block, stop):
+                first = start[row]
+                count = start[row + 1] - first
+                if ahead:
+                    fetch_ahead(
+                        keys, work[2] // groups * keys.head, other, start,
+                        row + rows, work,
+                        (head - work[2], heads), heads // groups * width,
                     )  # fmt: skip
-                    full = scores(
-                        s, count, scale, softcap, bias, has_bias, first,
-                        head, lanes,
-                    )  # fmt: skip
-                    if weights:
-                        for n in range(count):
-                            e = (first + n) * alpha.node
-                            alpha.data[e + head * alpha.head] = s[n]
-                    high = peak
-                    for n in range(0, full, lanes):
-                        high = max(high, largest(s, n))
-                    if high == nothing:
-                        continue
-                    if high > peak:
-                        if mass > zero:
-                            factor = np.exp(peak - high)
-                            mass *= factor
-                            for d in range(0, value_width, lanes):
-                                scaled(total, d, total, d, factor, 0)
-                        peak = high
-                    for n in range(0, full, lanes):
-                        mass += exp_sum(s, n, peak)
-                    if has_keep:
-                        for n in range(count):
-                            e = (first + n) * keep.node
-                            s[n] *= keep.data[e + head * keep.head]
-                    combine(
-                        s, v, kv, other, first, count, value_width, total,
-                    )  # fmt: skip
-                factor = one
+                own = row * q.node + head * q.head
+                fetch_own(q, own, width)
+                gather_dots(
+                    q.data, own, k.data, kv * k.head, other, first, count,
+                    k.node, width, number(scale), s, at,
+                )  # fmt: skip
+                finish_scores(
+                    s, at, count, softcap, bias, has_bias, first, head
+                )
+                logit = number(-np.inf)
                 if has_sink:
                     logit = sink.data[row * sink.node + head * sink.head]
-                    high = max(peak, logit)
-                    if mass > zero:
-                        factor = np.exp(peak - high)
-                        mass *= factor
-                    if logit > nothing:
-                        mass += np.exp(logit - high)
-                    peak = high
-                inverse = factor / mass if mass > zero else zero
-                level = peak + np.log(mass) if mass > zero else nothing
+                level, factor = _softmax(s, at, full(count, lanes), logit)
                 lse.data[row * lse.node + head * lse.head] = level
-                to = row * out.node + head * out.head
-                for d in range(0, value_width, lanes):
-                    scaled(total, d, out.data, to + d, inverse, 0)
-                if weights:
-                    _normalise(alpha, head, begin, end, level, s, lanes)
+                inverse[row - block] = factor
+                for n in range(count if weights else 0):
+                    e = (first + n) * alpha.node + head * alpha.head
+                    alpha.data[e] = s[at + n] * factor
+                for n in range(count if has_keep else 0):
+                    e = (first + n) * keep.node + head * keep.head
+                    s[at + n] *= keep.data[e]
+                at += full(count, lanes)
+            if len(rooms[1]) > 0:
+                if new:
+                    side_by_side(values, kv, num_keys, value_width, rooms[1])
+                v = Strided(rooms[1], value_width, 0)
+            at = 0
+            for row in range(block, stop):
+                first = start[row]
+                count = start[row + 1] - first
+                if ahead:
+                    fetch_ahead(
+                        values, work[2] // groups * values.head, other, start,
+                        row + rows, work,
+                        (head - work[2], heads), heads // groups * value_width,
+                    )  # fmt: skip
+                gather_sum(
+                    s, at, v.data, kv * v.head, other, first, count, v.node,
+                    value_width, inverse[row - block],
+                    out.data, row * out.node + head * out.head, 0,
+                )  # fmt: skip
+                at += full(count, lanes)
+        block = stop
 
 
 @inlined
-def _normalise(alpha, head, begin, end, level, s, lanes):  # type: ignore[no-untyped-def]
-    """Turns the scores of a row into weights."""
-    none = level == -np.inf
-    for first in range(begin, end, CHUNK):
-        count = min(CHUNK, end - first)
-        for n in range(count):
-            at = (first + n) * alpha.node + head * alpha.head
-            s[n] = alpha.data[at]
-        for n in range(0, count, lanes):
-            exp_sum(s, n, level)
-        for n in range(count):
-            at = (first + n) * alpha.node + head * alpha.head
-            alpha.data[at] = 0 if none else s[n]
+def _softmax(s, at, count, logit):  # type: ignore[no-untyped-def]
+    """Exponentials of scores, the logarithm of their sum, and its inverse."""
+    number = s.dtype.type
+    high = max(peak(s, at, count), logit)
+    if high == number(-np.inf):
+        # Nothing is seen: zero. Or only NaN.
+        none = exp_sum(s, at, count, number(0))
+        return high + none, none
+    mass = exp_sum(s, at, count, high)
+    if logit > number(-np.inf):
+        mass += np.exp(logit - high)
+    return high + np.log(mass), number(1) / mass

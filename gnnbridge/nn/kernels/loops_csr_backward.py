@@ -11,18 +11,17 @@ from __future__ import annotations
 import numpy as np
 
 from gnnbridge.nn.kernels.emitter import LANES
+from gnnbridge.nn.kernels.gather import gather_dots, gather_sum
 from gnnbridge.nn.kernels.loops_rows import (
-    CHUNK,
-    ROWS,
-    clear,
-    combine,
-    dots,
-    fetch_row,
-    scores,
+    block_end,
+    fetch_ahead,
+    fetch_own,
+    finish_scores,
+    full,
     side_by_side,
 )
 from gnnbridge.nn.kernels.numba_options import compiled
-from gnnbridge.nn.kernels.simd import exp_sum, scaled, soften
+from gnnbridge.nn.kernels.simd import exp_sum, fill, scaled, soften
 from gnnbridge.nn.kernels.strided import Strided
 
 
@@ -46,7 +45,7 @@ def backward_rows(  # type: ignore[no-untyped-def]
     size,
     options,
     work,
-    scratch,
+    rooms,
 ):
     """Gradients that belong to rows: of queries, biases and scores.
 
@@ -54,91 +53,117 @@ def backward_rows(  # type: ignore[no-untyped-def]
     ``dq``, the bias's ``db``, ``delta``, and for the keys' pass, over edges,
     ``p`` (weights after dropout) and ``ds`` (gradients of the scores before
     bias and softcap). ``options`` is (scale, softcap or 0, with bias, with
-    keep, with to_alpha, write db, whether heads share lines, first head of
-    ``p`` and ``ds``, edges of the longest row); the rest is as in
+    keep, with to_alpha, write db, whether to ask for nodes ahead, rows of a
+    block, first head of ``p`` and ``ds``); the fourth and fifth of ``rooms``
+    are for the scores' gradients and the softcap's slopes; the rest is as in
     :func:`forward`.
     """
     _, num_keys, groups, width, value_width = size
-    scale, softcap, has_bias, has_keep, has_to, write, shared = options[:7]
-    origin, longest = options[7:]
+    scale, softcap, has_bias, has_keep, has_to, write = options[:6]
+    ahead, rows, origin = options[6:]
     number = q.data.dtype.type
     lanes = LANES * 4 // q.data.itemsize
     zero, one, nothing = number(0), number(1), number(-np.inf)
-    s = np.zeros(longest + lanes, number)
-    dp = np.zeros(longest + lanes, number)
-    slope = np.ones(longest + lanes, number)
-    total = np.zeros(width, number)
-    step = ROWS if shared else work[1] - work[0]
-    for block in range(work[0], work[1], max(step, 1)):
+    heads = work[3] - work[2]
+    s, dp, slope = rooms[2], rooms[3], rooms[4]
+    block = work[0]
+    while block < work[1]:
+        stop = block_end(start, block, work[1], rows)
         for head in range(work[2], work[3]):
             kv = head // groups
             k, v = keys, values
-            if len(scratch[0]) > 0:
-                if head == work[2] or head % groups == 0:
-                    side_by_side(keys, kv, num_keys, width, scratch[0])
-                    side_by_side(values, kv, num_keys, value_width, scratch[1])
-                k = Strided(scratch[0], width, 0)
-                v = Strided(scratch[1], value_width, 0)
-            for row in range(block, min(block + step, work[1])):
+            # A copy is good for all heads of a work: they have the same keys.
+            new = block == work[0] and head == work[2]
+            if len(rooms[0]) > 0:
+                if new:
+                    side_by_side(keys, kv, num_keys, width, rooms[0])
+                k = Strided(rooms[0], width, 0)
+            at = 0
+            for row in range(block, stop):
                 first = start[row]
                 count = start[row + 1] - first
-                level = lse.data[row * lse.node + head * lse.head]
-                if shared and head == work[2] and row + 1 < work[1]:
-                    some = (work[3] - work[2]) // groups
-                    near = first + count, start[row + 2]
-                    fetch_row(k, other, near[0], near[1], some * width)
-                    fetch_row(v, other, near[0], near[1], some * value_width)
-                dots(
-                    q.data, row * q.node + head * q.head, k, kv, other,
-                    first, count, width, s,
-                )  # fmt: skip
-                dots(
-                    g.data, row * g.node + head * g.head, v, kv, other,
-                    first, count, value_width, dp,
+                if ahead:
+                    fetch_ahead(
+                        keys, work[2] // groups * keys.head, other, start,
+                        row + rows, work,
+                        (head - work[2], heads), heads // groups * width,
+                    )  # fmt: skip
+                own = row * q.node + head * q.head
+                fetch_own(q, own, width)
+                gather_dots(
+                    q.data, own, k.data, kv * k.head, other, first, count,
+                    k.node, width, number(scale), s, at,
                 )  # fmt: skip
                 if softcap > 0:
-                    for n in range(0, count, lanes):
-                        scaled(s, n, slope, n, number(scale), 0)
-                        soften(slope, n, number(softcap))
-                    for n in range(count):
+                    scaled(s, at, slope, at, full(count, lanes), one, 0)
+                    soften(slope, at, full(count, lanes), number(softcap))
+                    for n in range(at, at + count):
                         ratio = slope[n] / number(softcap)
                         slope[n] = one - ratio * ratio
-                full = scores(
-                    s, count, scale, softcap, bias, has_bias, first, head,
-                    lanes,
-                )  # fmt: skip
+                finish_scores(
+                    s, at, count, softcap, bias, has_bias, first, head
+                )
+                level = lse.data[row * lse.node + head * lse.head]
                 if level == nothing:
-                    clear(s, full)
+                    fill(s, at, full(count, lanes), zero)
                 else:
-                    for n in range(0, full, lanes):
-                        exp_sum(s, n, level)
+                    exp_sum(s, at, full(count, lanes), level)
+                at += full(count, lanes)
+            if len(rooms[1]) > 0:
+                if new:
+                    side_by_side(values, kv, num_keys, value_width, rooms[1])
+                v = Strided(rooms[1], value_width, 0)
+            at = 0
+            for row in range(block, stop):
+                first = start[row]
+                count = start[row + 1] - first
+                if ahead:
+                    fetch_ahead(
+                        values, work[2] // groups * values.head, other, start,
+                        row + rows, work,
+                        (head - work[2], heads), heads // groups * value_width,
+                    )  # fmt: skip
+                own = row * g.node + head * g.head
+                fetch_own(g, own, value_width)
+                gather_dots(
+                    g.data, own, v.data, kv * v.head, other, first, count,
+                    v.node, value_width, one, dp, at,
+                )  # fmt: skip
                 dot = zero
                 for n in range(count):
                     e = first + n
-                    weight = s[n]
+                    weight = s[at + n]
                     if has_keep:
                         factor = keep.data[e * keep.node + head * keep.head]
                         weight *= factor
-                        dp[n] *= factor
+                        dp[at + n] *= factor
                     if has_to:
-                        at = e * to_alpha.node + head * to_alpha.head
-                        dp[n] += to_alpha.data[at]
-                    dot += s[n] * dp[n]
+                        of = e * to_alpha.node + head * to_alpha.head
+                        dp[at + n] += to_alpha.data[of]
+                    dot += s[at + n] * dp[at + n]
                     p.data[e * p.node + (head - origin) * p.head] = weight
                 delta.data[row * delta.node + head * delta.head] = dot
                 for n in range(count):
                     e = first + n
-                    d = s[n] * (dp[n] - dot)
+                    d = s[at + n] * (dp[at + n] - dot)
                     if write:
                         db.data[e * db.node + head * db.head] = d
-                    d *= slope[n]
+                    if softcap > 0:
+                        d *= slope[at + n]
                     ds.data[e * ds.node + (head - origin) * ds.head] = d
-                    dp[n] = d
-                clear(total, width)
-                combine(dp, k, kv, other, first, count, width, total)
-                to = row * dq.node + head * dq.head
-                for d in range(0, width, lanes):
-                    scaled(total, d, dq.data, to + d, number(scale), 0)
+                    dp[at + n] = d
+                at += full(count, lanes)
+            at = 0
+            for row in range(block, stop):
+                first = start[row]
+                count = start[row + 1] - first
+                gather_sum(
+                    dp, at, k.data, kv * k.head, other, first, count, k.node,
+                    width, number(scale),
+                    dq.data, row * dq.node + head * dq.head, 0,
+                )  # fmt: skip
+                at += full(count, lanes)
+        block = stop
 
 
 @compiled
@@ -155,59 +180,50 @@ def backward_keys(  # type: ignore[no-untyped-def]
     size,
     options,
     work,
-    scratch,
+    rooms,
 ):
     """Gradients that belong to keys, over the transposed graph.
 
     ``dk`` and ``dv`` are added to. ``start``, ``other`` and ``edge`` give for
     each key its edges, their queries and their positions in ``p`` and ``ds``;
-    ``options`` is (scale, whether heads share lines, first head of ``p`` and
-    ``ds``), ``work`` (first key, last key, first head, last head).
+    ``options`` is (scale, whether to ask for nodes ahead, keys of a block,
+    first head of ``p`` and ``ds``), ``work`` (first key, last key, first head,
+    last head).
     """
     num_queries, _, groups, width, value_width = size
-    scale, shared, origin = options
+    scale, ahead, rows, origin = options
     number = queries.data.dtype.type
-    lanes = LANES * 4 // queries.data.itemsize
-    one = number(1)
-    weight = np.zeros(CHUNK + lanes, number)
-    to_key = np.zeros(width, number)
-    to_value = np.zeros(value_width, number)
-    step = ROWS if shared else work[1] - work[0]
-    for block in range(work[0], work[1], max(step, 1)):
+    heads = work[3] - work[2]
+    weight = rooms[2]
+    block = work[0]
+    while block < work[1]:
+        stop = block_end(start, block, work[1], rows)
         for head in range(work[2], work[3]):
             kv = head // groups
-            q, g = queries, grads
-            if len(scratch[0]) > 0:
-                side_by_side(queries, head, num_queries, width, scratch[0])
-                side_by_side(grads, head, num_queries, value_width, scratch[1])
-                q = Strided(scratch[0], width, 0)
-                g = Strided(scratch[1], value_width, 0)
-            for key in range(block, min(block + step, work[1])):
-                if shared and head == work[2] and key + 1 < work[1]:
-                    some = work[3] - work[2]
-                    near = start[key + 1], start[key + 2]
-                    fetch_row(q, other, near[0], near[1], some * width)
-                    fetch_row(g, other, near[0], near[1], some * value_width)
-                clear(to_key, width)
-                clear(to_value, value_width)
-                for first in range(start[key], start[key + 1], CHUNK):
-                    count = min(CHUNK, start[key + 1] - first)
+            for values in range(2):
+                x, wide, of, to, factor = queries, width, ds, dk, number(scale)
+                if values:
+                    x, wide, of, to = grads, value_width, p, dv
+                    factor = number(1)
+                source = x
+                if len(rooms[values]) > 0:
+                    if groups > 1 or block == work[0]:
+                        side_by_side(x, head, num_queries, wide, rooms[values])
+                    source = Strided(rooms[values], wide, 0)
+                for key in range(block, stop):
+                    if ahead:
+                        fetch_ahead(
+                            x, work[2] * x.head, other, start, key + rows, work,
+                            (head - work[2], heads), heads * wide,
+                        )  # fmt: skip
+                    first = start[key]
+                    count = start[key + 1] - first
                     for n in range(count):
-                        at = edge[first + n] * ds.node
-                        weight[n] = ds.data[at + (head - origin) * ds.head]
-                    combine(
-                        weight, q, head, other, first, count, width, to_key,
+                        e = edge[first + n] * of.node
+                        weight[n] = of.data[e + (head - origin) * of.head]
+                    gather_sum(
+                        weight, 0, source.data, head * source.head, other,
+                        first, count, source.node, wide, factor,
+                        to.data, key * to.node + kv * to.head, 1,
                     )  # fmt: skip
-                    for n in range(count):
-                        at = edge[first + n] * p.node
-                        weight[n] = p.data[at + (head - origin) * p.head]
-                    combine(
-                        weight, g, head, other, first, count, value_width,
-                        to_value,
-                    )  # fmt: skip
-                to = key * dk.node + kv * dk.head
-                for d in range(0, width, lanes):
-                    scaled(to_key, d, dk.data, to + d, number(scale), 1)
-                to = key * dv.node + kv * dv.head
-                for d in range(0, value_width, lanes):
-                    scaled(to_value, d, dv.data, to + d, one, 1)
+        block = stop

@@ -19,12 +19,13 @@ from gnnbridge.nn.kernels.loops_tiles import (
     mask,
     next_keys,
     pack,
+    padded,
     product,
     seen,
     turn,
 )
 from gnnbridge.nn.kernels.numba_options import compiled
-from gnnbridge.nn.kernels.simd import exp_sum, largest, scaled, soften
+from gnnbridge.nn.kernels.simd import exp_sum, fill, peak, scaled, soften
 
 
 @compiled
@@ -39,6 +40,7 @@ def forward(  # type: ignore[no-untyped-def]
     size,
     options,
     work,
+    room,
 ):
     """Attention of some blocks of queries.
 
@@ -49,25 +51,18 @@ def forward(  # type: ignore[no-untyped-def]
         size: ``(queries, heads, heads per key head, width, value width)``.
         options: ``(scale, softcap or 0, whether there is a sink)``.
         work: ``(first block, last block)``.
+        room: Memory for keys, the keys after these and row numbers, and for
+            tiles of :func:`~.loops_tiles.forward_sizes`.
     """
     queries, heads, groups, width, value_width = size
     scale, softcap, has_sink = options
     number = q.data.dtype.type
     lanes = LANES * 4 // q.data.itemsize
-    pair = 2 * lanes
     rows = tiles.rows
-    wide = (value_width + pair - 1) // pair * pair
+    wide = padded(value_width, lanes)
     zero, one, nothing = number(0), number(1), number(-np.inf)
-    keys, ahead = np.empty(KEYS, np.int32), np.empty(KEYS, np.int32)
-    numbers = np.empty(rows, np.int64)
-    query = np.zeros(rows * width, number)
-    key = np.zeros(KEYS * width, number)
-    turned = np.zeros(width * KEYS, number)
-    value = np.zeros(KEYS * wide, number)
-    s = np.zeros(rows * KEYS, number)
-    total = np.zeros(rows * wide, number)
-    peak = np.empty(rows, number)
-    mass = np.empty(rows, number)
+    keys, ahead, numbers = room[0]
+    query, key, turned, value, s, total, highest, mass = room[1]
     for block in range(work[0], work[1]):
         first = block * rows
         count = min(rows, queries - first)
@@ -78,8 +73,8 @@ def forward(  # type: ignore[no-untyped-def]
                 q.data, q.node, head * q.head, numbers, count, width,
                 query, width, number(scale),
             )  # fmt: skip
-            total[:] = zero
-            peak[:] = nothing
+            fill(total, 0, rows * wide, zero)
+            highest[:] = nothing
             mass[:] = zero
             n, at = next_keys(
                 keys, tiles.cover_start[block], tiles.cover_stop[block], (0, 0)
@@ -119,48 +114,46 @@ def forward(  # type: ignore[no-untyped-def]
                     for r in range(four, end):
                         row = r * KEYS
                         if softcap > 0:
-                            for x in range(low, last, lanes):
-                                soften(s, row + x, number(softcap))
+                            soften(s, row + low, last - low, number(softcap))
                         mask(s, row, keys, low, last, tiles, first + r)
-                        high = peak[r]
-                        for x in range(low, last, lanes):
-                            high = max(high, largest(s, row + x))
+                        high = max(highest[r], peak(s, row + low, last - low))
                         if high == nothing:
-                            s[row + low : row + last] = zero
+                            # Zero, or NaN if one is seen.
+                            mass[r] += exp_sum(s, row + low, last - low, zero)
                             continue
-                        if high > peak[r]:
+                        if high > highest[r]:
                             if mass[r] > zero:
-                                factor = np.exp(peak[r] - high)
+                                factor = np.exp(highest[r] - high)
                                 mass[r] *= factor
-                                for d in range(r * wide, (r + 1) * wide, lanes):
-                                    scaled(total, d, total, d, factor, 0)
-                            peak[r] = high
-                        for x in range(low, last, lanes):
-                            mass[r] += exp_sum(s, row + x, high)
+                                scaled(
+                                    total, r * wide, total, r * wide, wide,
+                                    factor, 0,
+                                )  # fmt: skip
+                            highest[r] = high
+                        mass[r] += exp_sum(s, row + low, last - low, high)
                     four_rows(
                         total, four * wide, wide, s, four * KEYS + low, KEYS,
                         1, value, low * wide, wide, (wide, stop - low), True,
                     )  # fmt: skip
                 n, keys, ahead = coming, ahead, keys
             for r in range(count):
-                high, weight = peak[r], one
+                high, weight = highest[r], one
                 if has_sink:
                     logit = sink.data[
                         (first + r) * sink.node + head * sink.head
                     ]
                     high = max(high, logit)
                     if mass[r] > zero:
-                        weight = np.exp(peak[r] - high)
+                        weight = np.exp(highest[r] - high)
                     mass[r] = mass[r] * weight
                     if logit > nothing:
                         mass[r] += np.exp(logit - high)
-                inverse = weight / mass[r] if mass[r] > zero else zero
+                inverse = zero if mass[r] == zero else weight / mass[r]
                 to = (first + r) * out.node + head * out.head
-                for d in range(0, value_width, lanes):
-                    scaled(total, r * wide + d, out.data, to + d, inverse, 0)
+                scaled(total, r * wide, out.data, to, value_width, inverse, 0)
                 to = (first + r) * lse.node + head * lse.head
                 lse.data[to] = (
-                    high + np.log(mass[r]) if mass[r] > zero else nothing
+                    nothing if mass[r] == zero else high + np.log(mass[r])
                 )
 
 
@@ -180,6 +173,7 @@ def backward(  # type: ignore[no-untyped-def]
     size,
     options,
     work,
+    room,
 ):
     """Gradients of some blocks of queries, for some heads of the keys.
 
@@ -193,22 +187,11 @@ def backward(  # type: ignore[no-untyped-def]
     lanes = LANES * 4 // q.data.itemsize
     pair = 2 * lanes
     rows = tiles.rows
-    deep = (width + pair - 1) // pair * pair
-    wide = (value_width + pair - 1) // pair * pair
+    deep, wide = padded(width, lanes), padded(value_width, lanes)
     zero, one, nothing = number(0), number(1), number(-np.inf)
-    keys, ahead = np.empty(KEYS, np.int32), np.empty(KEYS, np.int32)
-    numbers = np.empty(rows, np.int64)
-    query = np.zeros(rows * deep, number)
-    grad = np.zeros(rows * wide, number)
-    key = np.zeros(KEYS * deep, number)
-    value = np.zeros(KEYS * wide, number)
-    turned = np.zeros(max(width, value_width) * KEYS, number)
-    s = np.zeros(rows * KEYS, number)
-    ds = np.zeros(rows * KEYS, number)
-    to_query = np.zeros(rows * deep, number)
-    to_key = np.zeros(KEYS * deep, number)
-    to_value = np.zeros(KEYS * wide, number)
-    own = np.empty(rows, number)
+    keys, ahead, numbers = room[0]
+    query, grad, key, value, turned = room[1][:5]
+    s, ds, to_query, to_key, to_value, own = room[1][5:]
     for block in range(work[0], work[1]):
         first = block * rows
         count = min(rows, queries - first)
@@ -232,7 +215,7 @@ def backward(  # type: ignore[no-untyped-def]
                     dot += out.data[of + d] * grad[r * wide + d]
                 own[r] = dot
                 delta.data[(first + r) * delta.node + head * delta.head] = dot
-            to_query[:] = zero
+            fill(to_query, 0, rows * deep, zero)
             n, at = next_keys(
                 keys, tiles.cover_start[block], tiles.cover_stop[block], (0, 0)
             )
@@ -266,12 +249,11 @@ def backward(  # type: ignore[no-untyped-def]
                         fetch(v, kv, ahead[r], value_width)
                     level = lse.data[(first + r) * lse.node + head * lse.head]
                     if level == nothing:
-                        s[row : row + columns] = zero
-                        ds[row : row + columns] = zero
+                        fill(s, row, columns, zero)
+                        fill(ds, row, columns, zero)
                         continue
                     if softcap > 0:
-                        for x in range(0, columns, lanes):
-                            soften(s, row + x, number(softcap))
+                        soften(s, row, columns, number(softcap))
                         for x in range(row, row + columns):
                             ratio = s[x] / number(softcap)
                             ds[x] = (ds[x] - own[r]) * (one - ratio * ratio)
@@ -279,8 +261,7 @@ def backward(  # type: ignore[no-untyped-def]
                         for x in range(row, row + columns):
                             ds[x] -= own[r]
                     mask(s, row, keys, 0, columns, tiles, first + r)
-                    for x in range(0, columns, lanes):
-                        exp_sum(s, row + x, level)
+                    exp_sum(s, row, columns, level)
                     for x in range(row, row + columns):
                         ds[x] *= s[x]
                 product(
@@ -298,16 +279,10 @@ def backward(  # type: ignore[no-untyped-def]
                 )  # fmt: skip
                 for x in range(n):
                     to = keys[x] * dk.node + kv * dk.head
-                    for d in range(0, width, lanes):
-                        scaled(to_key, x * deep + d, dk.data, to + d, one, 1)
+                    scaled(to_key, x * deep, dk.data, to, width, one, 1)
                     to = keys[x] * dv.node + kv * dv.head
-                    for d in range(0, value_width, lanes):
-                        scaled(to_value, x * wide + d, dv.data, to + d, one, 1)
+                    scaled(to_value, x * wide, dv.data, to, value_width, one, 1)
                 n, keys, ahead = coming, ahead, keys
             for r in range(count):
                 to = (first + r) * dq.node + head * dq.head
-                for d in range(0, width, lanes):
-                    scaled(
-                        to_query, r * deep + d, dq.data, to + d,
-                        number(scale), 0,
-                    )  # fmt: skip
+                scaled(to_query, r * deep, dq.data, to, width, number(scale), 0)

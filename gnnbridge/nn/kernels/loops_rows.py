@@ -1,111 +1,85 @@
-"""What the forward and backward pass do to the edges of one row."""
+"""What the forward and backward pass do to the edges of a row.
+
+Rows are taken in blocks, and within a block head by head: the keys of all its
+rows first, then their values. Only one of the two has to stay in a cache.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from gnnbridge.nn.kernels.emitter import LANES
+from gnnbridge.nn.kernels.gather import fetch_rows
 from gnnbridge.nn.kernels.numba_options import inlined
 from gnnbridge.nn.kernels.simd import (
-    axpy4,
-    dot4,
-    fill,
+    fill_up,
     prefetch,
     scaled,
     soften,
 )
 
-# Edges of a row that are handled at a time.
-CHUNK = 256
-# Rows after which the next head takes its turn, where heads share their lines
-# of memory.
-ROWS = 16
+# Edges of a block, of which some numbers each wait for the next step.
+EDGES = 1 << 16
+# Rows by which queries are asked for before their turn.
+AHEAD = 4
 
 
 @inlined
-def dots(x, at, y, head, other, first, count, width, out):  # type: ignore[no-untyped-def]
-    """Products of a row of ``x`` with rows of ``y``, those of given edges."""
-    lanes = LANES * 4 // out.itemsize
-    last = first + count - 1
-    offset = head * y.head
-    for n in range(0, count, 4):
-        e = first + n
-        y0 = other[e] * y.node + offset
-        y1 = other[min(e + 1, last)] * y.node + offset
-        y2 = other[min(e + 2, last)] * y.node + offset
-        y3 = other[min(e + 3, last)] * y.node + offset
-        # The usual widths have their loops written out.
-        if width == 4 * lanes:
-            dot4(x, at, y.data, y0, y1, y2, y3, width, 4, out, n)
-        elif width == 2 * lanes:
-            dot4(x, at, y.data, y0, y1, y2, y3, width, 2, out, n)
-        else:
-            dot4(x, at, y.data, y0, y1, y2, y3, width, 0, out, n)
+def block_end(start, first, last, rows):  # type: ignore[no-untyped-def]
+    """The end of the block of rows that starts with ``first``."""
+    stop = first + 1
+    limit = start[first] + EDGES
+    last = min(last, first + rows)
+    while stop < last and start[stop + 1] <= limit:
+        stop += 1
+    return stop
 
 
 @inlined
-def combine(weight, y, head, other, first, count, width, out):  # type: ignore[no-untyped-def]
-    """Adds weighted rows of ``y``, those of given edges, to ``out``."""
-    lanes = LANES * 4 // out.itemsize
-    last = first + count - 1
-    offset = head * y.head
-    for n in range(count, (count + 3) // 4 * 4):
-        weight[n] = 0
-    for n in range(0, count, 4):
-        e = first + n
-        y0 = other[e] * y.node + offset
-        y1 = other[min(e + 1, last)] * y.node + offset
-        y2 = other[min(e + 2, last)] * y.node + offset
-        y3 = other[min(e + 3, last)] * y.node + offset
-        if width == 4 * lanes:
-            axpy4(out, 0, weight, n, y.data, y0, y1, y2, y3, width, 4)
-        elif width == 2 * lanes:
-            axpy4(out, 0, weight, n, y.data, y0, y1, y2, y3, width, 2)
-        else:
-            axpy4(out, 0, weight, n, y.data, y0, y1, y2, y3, width, 0)
+def full(count, lanes):  # type: ignore[no-untyped-def]
+    """The numbers of the vectors that hold ``count``."""
+    return (count + lanes - 1) // lanes * lanes
 
 
 @inlined
 def side_by_side(x, head, nodes, width, out):  # type: ignore[no-untyped-def]
     """The rows of one head, copied so that they lie next to each other."""
-    lanes = LANES * 4 // out.itemsize
     for node in range(nodes):
         at = node * x.node + head * x.head
-        for d in range(0, width, lanes):
-            # Rows lie on pages of their own, which take time to find.
-            prefetch(x.data, at + 12 * x.node + d, 8)
-            scaled(x.data, at + d, out, node * width + d, out.dtype.type(1), 0)
+        # Rows lie on pages of their own, which take time to find.
+        prefetch(x.data, at + 12 * x.node, width)
+        scaled(x.data, at, out, node * width, width, out.dtype.type(1), 0)
 
 
 @inlined
-def fetch_row(x, other, first, last, size):  # type: ignore[no-untyped-def]
-    """Asks for the nodes of some edges, all heads of them."""
-    lanes = LANES * 4 // x.data.itemsize
-    for e in range(first, last):
-        at = other[e] * x.node
-        for d in range(0, size, lanes):
-            prefetch(x.data, at + d, 8)
+def fetch_ahead(x, at, other, start, row, work, turn, size):  # type: ignore[no-untyped-def]
+    """Asks for the nodes of a later row, ``size`` numbers from ``at`` on.
+
+    ``turn`` is (number of this time, number of times): as many times as there
+    are heads, each a part of the edges, so that memory is never idle.
+    """
+    if row < work[1]:
+        fetch_rows(
+            x.data, at, other, start[row] + turn[0], start[row + 1],
+            turn[1], x.node, size,
+        )  # fmt: skip
 
 
 @inlined
-def clear(x, count):  # type: ignore[no-untyped-def]
-    """Sets whole vectors to zero."""
-    for n in range(0, count, LANES * 4 // x.itemsize):
-        fill(x, n, x.dtype.type(0))
+def fetch_own(x, at, width):  # type: ignore[no-untyped-def]
+    """Asks for a later row's own numbers, which lie on another page."""
+    prefetch(x.data, at + AHEAD * x.node, width)
 
 
 @inlined
-def scores(s, count, scale, softcap, bias, has_bias, first, head, lanes):  # type: ignore[no-untyped-def]
-    """Turns products into scores; fills up the last vector with -inf."""
+def finish_scores(s, at, count, softcap, bias, has_bias, first, head):  # type: ignore[no-untyped-def]
+    """Turns scaled products into scores; fills up the last vector with -inf."""
     number = s.dtype.type
-    full = (count + lanes - 1) // lanes * lanes
-    for n in range(0, full, lanes):
-        scaled(s, n, s, n, number(scale), 0)
-        if softcap > 0:
-            soften(s, n, number(softcap))
+    lanes = LANES * 4 // s.itemsize
+    if softcap > 0:
+        soften(s, at, full(count, lanes), number(softcap))
     if has_bias:
         for n in range(count):
-            s[n] += bias.data[(first + n) * bias.node + head * bias.head]
-    for n in range(count, full):
-        s[n] = -np.inf
-    return full
+            e = (first + n) * bias.node
+            s[at + n] += bias.data[e + head * bias.head]
+    fill_up(s, at, count, number(-np.inf))

@@ -40,6 +40,27 @@ class Tiles(NamedTuple):
     cover_stop: np.ndarray
 
 
+def forward_sizes(rows, width, value_width, lanes):  # type: ignore[no-untyped-def]
+    """Numbers of the tiles of a forward pass."""
+    wide = padded.py_func(value_width, lanes)
+    tiles = [rows * width, KEYS * width, width * KEYS, KEYS * wide]
+    return [*tiles, rows * KEYS, rows * wide, rows, rows]
+
+
+def backward_sizes(rows, width, value_width, lanes):  # type: ignore[no-untyped-def]
+    """Numbers of the tiles of a backward pass."""
+    deep, wide = (padded.py_func(x, lanes) for x in (width, value_width))
+    tiles = [rows * deep, rows * wide, KEYS * deep, KEYS * wide]
+    tiles += [max(width, value_width) * KEYS, rows * KEYS, rows * KEYS]
+    return [*tiles, rows * deep, KEYS * deep, KEYS * wide, rows]
+
+
+@inlined
+def padded(width, lanes):  # type: ignore[no-untyped-def]
+    """A width of whole pairs of vectors."""
+    return (width + 2 * lanes - 1) // (2 * lanes) * 2 * lanes
+
+
 @inlined
 def four_rows(  # type: ignore[no-untyped-def]
     c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, shape, add,
@@ -48,29 +69,44 @@ def four_rows(  # type: ignore[no-untyped-def]
     lanes = LANES * 4 // c.itemsize
     columns, length = shape
     j = 0
-    while j + lanes < columns:
-        if add:
-            gemm4(
-                c, c_at + j, c_row, a, a_at, a_row, a_step,
-                b, b_at + j, b_row, length, 2, 1,
-            )  # fmt: skip
+    while j < columns:
+        left = columns - j
+        if left >= 4 * lanes:
+            if add:
+                gemm4(
+                    c, c_at + j, c_row, a, a_at, a_row, a_step,
+                    b, b_at + j, b_row, length, 4, 1,
+                )  # fmt: skip
+            else:
+                gemm4(
+                    c, c_at + j, c_row, a, a_at, a_row, a_step,
+                    b, b_at + j, b_row, length, 4, 0,
+                )  # fmt: skip
+            j += 4 * lanes
+        elif left > lanes:
+            if add:
+                gemm4(
+                    c, c_at + j, c_row, a, a_at, a_row, a_step,
+                    b, b_at + j, b_row, length, 2, 1,
+                )  # fmt: skip
+            else:
+                gemm4(
+                    c, c_at + j, c_row, a, a_at, a_row, a_step,
+                    b, b_at + j, b_row, length, 2, 0,
+                )  # fmt: skip
+            j += 2 * lanes
         else:
-            gemm4(
-                c, c_at + j, c_row, a, a_at, a_row, a_step,
-                b, b_at + j, b_row, length, 2, 0,
-            )  # fmt: skip
-        j += 2 * lanes
-    if j < columns:
-        if add:
-            gemm4(
-                c, c_at + j, c_row, a, a_at, a_row, a_step,
-                b, b_at + j, b_row, length, 1, 1,
-            )  # fmt: skip
-        else:
-            gemm4(
-                c, c_at + j, c_row, a, a_at, a_row, a_step,
-                b, b_at + j, b_row, length, 1, 0,
-            )  # fmt: skip
+            if add:
+                gemm4(
+                    c, c_at + j, c_row, a, a_at, a_row, a_step,
+                    b, b_at + j, b_row, length, 1, 1,
+                )  # fmt: skip
+            else:
+                gemm4(
+                    c, c_at + j, c_row, a, a_at, a_row, a_step,
+                    b, b_at + j, b_row, length, 1, 0,
+                )  # fmt: skip
+            j += lanes
 
 
 @inlined
@@ -86,20 +122,15 @@ def product(c, c_row, a, a_row, a_step, b, b_row, shape, add):  # type: ignore[n
 @inlined
 def pack(x, node, offset, rows, count, width, out, out_row, factor):  # type: ignore[no-untyped-def]
     """Copies rows of a tensor, given by number, into a tile."""
-    lanes = LANES * 4 // out.itemsize
     for r in range(count):
         source = rows[r] * node + offset
-        for d in range(0, width, lanes):
-            scaled(x, source + d, out, r * out_row + d, factor, 0)
+        scaled(x, source, out, r * out_row, width, factor, 0)
 
 
 @inlined
 def fetch(x, head, node, width):  # type: ignore[no-untyped-def]
     """Asks for a row of a tensor before it is packed."""
-    lanes = LANES * 4 // x.data.itemsize
-    offset = node * x.node + head * x.head
-    for d in range(0, width, lanes):
-        prefetch(x.data, offset + d, 8)
+    prefetch(x.data, node * x.node + head * x.head, width)
 
 
 @inlined

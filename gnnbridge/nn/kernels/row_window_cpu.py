@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any, Optional
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.typing import OptTensor
@@ -58,13 +59,16 @@ def _attention(
     softcap: float,
 ) -> tuple[Tensor, Tensor]:
     from gnnbridge.nn.kernels import loops_row_window as loops
+    from gnnbridge.nn.kernels import memory
+    from gnnbridge.nn.kernels.emitter import lanes_of
+    from gnnbridge.nn.kernels.loops_tiles import forward_sizes
     from gnnbridge.nn.kernels.strided import strided, whole_vectors
     from gnnbridge.nn.kernels.threads import run_parallel
 
     wanted = value.size(2)
     query, key, value = (whole_vectors(x) for x in (query, key, value))
     num_queries, heads, width = query.shape
-    out = query.new_empty(num_queries, heads, value.size(2))
+    out = memory.empty((num_queries, heads, value.size(2)), query.dtype)
     lse = query.new_empty(num_queries, heads)
     sizes = (num_queries, heads, heads // key.size(1), width, value.size(2))
     options = (float(scale), float(softcap), sink is not None)
@@ -76,7 +80,14 @@ def _attention(
     )  # fmt: skip
     # The last blocks of a causal graph have the most to do: they come first.
     works = reversed(_shares(cover_start, cover_stop))
-    run_parallel(loops.forward, [(*arguments, work) for work in works])
+    lanes = lanes_of(query.element_size())
+    tile_sizes = forward_sizes(rows, width, value.size(2), lanes)
+
+    def call(work: tuple[int, int]) -> None:
+        room = _integers(rows), memory.rooms(tile_sizes, query.dtype)
+        loops.forward(*arguments, work, room)
+
+    run_parallel(call, [(work,) for work in works])
     if out.size(2) > wanted:
         out = out[..., :wanted].contiguous()
     return out, lse
@@ -99,6 +110,9 @@ def _backward(
     softcap: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     from gnnbridge.nn.kernels import loops_row_window as loops
+    from gnnbridge.nn.kernels import memory
+    from gnnbridge.nn.kernels.emitter import lanes_of
+    from gnnbridge.nn.kernels.loops_tiles import backward_sizes
     from gnnbridge.nn.kernels.strided import strided, whole_vectors
     from gnnbridge.nn.kernels.threads import run_parallel
 
@@ -114,9 +128,11 @@ def _backward(
         cover_start, cover_stop,
         -(-torch.get_num_threads() // kv_heads),
     )  # fmt: skip
-    dq = torch.empty_like(query, memory_format=torch.contiguous_format)
-    dk = key.new_zeros(len(shares), *key.shape)
-    dv = value.new_zeros(len(shares), *value.shape)
+    dq = memory.empty(query.shape, query.dtype)
+    dk, dv = (
+        memory.empty((len(shares), *x.shape), x.dtype).zero_()
+        for x in (key, value)
+    )
     delta = torch.empty_like(lse)
     tiles = _tiles(rows, start, stop, cover_start, cover_stop)
     given_back = [strided(x) for x in (grad, query, key, value, out, lse)]
@@ -136,7 +152,14 @@ def _backward(
         for part, share in enumerate(shares)
         for head in range(kv_heads)
     ]
-    run_parallel(loops.backward, calls)
+    lanes = lanes_of(query.element_size())
+    tile_sizes = backward_sizes(rows, width, value.size(2), lanes)
+
+    def call(*arguments: Any) -> None:
+        room = _integers(rows), memory.rooms(tile_sizes, query.dtype)
+        loops.backward(*arguments, room)
+
+    run_parallel(call, calls)
     dq, dk, dv = (
         x[..., : like.size(2)].to(like.dtype).contiguous()
         for x, like in zip((dq, _sum(dk), _sum(dv)), given, strict=True)
@@ -146,6 +169,14 @@ def _backward(
 
 def _sum(parts: Tensor) -> Tensor:
     return parts[0] if len(parts) == 1 else parts.sum(dim=0)
+
+
+def _integers(rows: int) -> Any:
+    """Room for the keys of a tile, of the next one, and for row numbers."""
+    from gnnbridge.nn.kernels.loops_tiles import KEYS
+
+    keys, ahead = np.empty((2, KEYS), np.int32)
+    return keys, ahead, np.empty(rows, np.int64)
 
 
 def _tiles(rows: int, *ranges: Tensor) -> Any:

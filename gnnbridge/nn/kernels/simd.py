@@ -16,7 +16,13 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from gnnbridge.nn.kernels.emitter import FAST, INT, INT32, Emitter
+from gnnbridge.nn.kernels.emitter import (
+    FAST,
+    INT,
+    INT32,
+    Emitter,
+    integer,
+)
 
 _index = types.int64
 
@@ -43,11 +49,10 @@ def gemm4(  # type: ignore[no-untyped-def]
         left = emit.pointer(a, args[3], args[4])
         right = emit.pointer(b, args[7], args[8])
         outs = [
-            emit.at(out, builder.mul(args[2], ir.Constant(INT, row)))
-            for row in range(4)
+            emit.at(out, builder.mul(args[2], integer(row))) for row in range(4)
         ]
         lefts = [
-            emit.at(left, builder.mul(args[5], ir.Constant(INT, row)))
+            emit.at(left, builder.mul(args[5], integer(row)))
             for row in range(4)
         ]
         starts = [x * emit.lanes for x in range(vectors)]
@@ -89,7 +94,7 @@ def transpose(  # type: ignore[no-untyped-def]
         target = emit.pointer(y, args[3], args[4])
         lanes = emit.lanes
         rows = [
-            emit.load(source, builder.mul(args[2], ir.Constant(INT, row)))
+            emit.load(source, builder.mul(args[2], integer(row)))
             for row in range(lanes)
         ]
         # Blocks off the diagonal change places, from halves down to pairs.
@@ -108,7 +113,7 @@ def transpose(  # type: ignore[no-untyped-def]
                     rows[row + step] = emit.shuffle(one, other, second)
             step //= 2
         for row, vector in enumerate(rows):
-            offset = builder.mul(args[5], ir.Constant(INT, row))
+            offset = builder.mul(args[5], integer(row))
             emit.store(vector, target, offset)
         return context.get_dummy_value()
 
@@ -117,77 +122,131 @@ def transpose(  # type: ignore[no-untyped-def]
 
 @intrinsic(prefer_literal=True)
 def scaled(  # type: ignore[no-untyped-def]
-    typing, x, x_offset, y, y_offset, factor, add
+    typing, x, x_offset, y, y_offset, count, factor, add
 ):
-    """``y (+)= factor * x`` for one vector; ``add`` is a literal, 0 or 1."""
+    """``y (+)= factor * x``, whole vectors; ``add`` is a literal, 0 or 1."""
     keep = add.literal_value
-    signature = types.void(x, _index, y, _index, x.dtype, add)
+    signature = types.void(x, _index, y, _index, _index, x.dtype, add)
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         emit = Emitter(context, builder, x.dtype)
-        vector = emit.load(emit.pointer(x, args[0], args[1]))
-        vector = emit.mul(vector, emit.splat(args[4]))
+        source = emit.pointer(x, args[0], args[1])
         target = emit.pointer(y, args[2], args[3])
-        if keep:
-            vector = emit.add(vector, emit.load(target))
-        emit.store(vector, target)
+        factor = emit.splat(args[5])
+
+        def body(at: Any) -> None:
+            vector = emit.mul(emit.load(source, at), factor)
+            if keep:
+                vector = emit.add(vector, emit.load(target, at))
+            emit.store(vector, target, at)
+
+        emit.vectors(args[4], body)
         return context.get_dummy_value()
 
     return signature, generate
 
 
 @intrinsic
-def largest(typing, x, offset):  # type: ignore[no-untyped-def]
-    """The largest number of one vector, which holds no NaN."""
-    signature = x.dtype(x, _index)
+def peak(typing, x, offset, count):  # type: ignore[no-untyped-def]
+    """The largest of ``count`` numbers, whole vectors of them; or -inf."""
+    signature = x.dtype(x, _index, _index)
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         emit = Emitter(context, builder, x.dtype)
-        vector = emit.load(emit.pointer(x, *args))
+        pointer = emit.pointer(x, args[0], args[1])
+        best = cgutils.alloca_once(builder, emit.vector)
+        builder.store(emit.constant(float('-inf')), best)
+
+        def body(at: Any) -> None:
+            vector, high = emit.load(pointer, at), builder.load(best)
+            larger = builder.fcmp_ordered('>', vector, high)
+            builder.store(builder.select(larger, vector, high), best)
+
+        emit.vectors(args[2], body)
         return emit.call(
-            'llvm.vector.reduce.fmax', vector, out=emit.float, fast=('nnan',)
+            'llvm.vector.reduce.fmax',
+            builder.load(best),
+            out=emit.float,
+            fast=('nnan',),
         )
 
     return signature, generate
 
 
 @intrinsic
-def exp_sum(typing, x, offset, shift):  # type: ignore[no-untyped-def]
-    """``x = exp(x - shift)`` for one vector, in place; returns its sum."""
-    signature = x.dtype(x, _index, x.dtype)
+def exp_sum(typing, x, offset, count, shift):  # type: ignore[no-untyped-def]
+    """``x = exp(x - shift)``, whole vectors in place; returns the sum."""
+    signature = x.dtype(x, _index, _index, x.dtype)
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         emit = Emitter(context, builder, x.dtype)
         pointer = emit.pointer(x, args[0], args[1])
-        vector = emit.sub(emit.load(pointer), emit.splat(args[2]))
-        vector = emit.exp(vector)
-        emit.store(vector, pointer)
-        return emit.sum(vector)
+        shift = emit.splat(args[3])
+        total = cgutils.alloca_once(builder, emit.vector)
+        builder.store(emit.constant(0.0), total)
+
+        def body(at: Any) -> None:
+            vector = emit.exp(emit.sub(emit.load(pointer, at), shift))
+            emit.store(vector, pointer, at)
+            builder.store(emit.add(builder.load(total), vector), total)
+
+        emit.vectors(args[2], body)
+        return emit.sum(builder.load(total))
 
     return signature, generate
 
 
 @intrinsic
-def soften(typing, x, offset, cap):  # type: ignore[no-untyped-def]
-    """``x = cap * tanh(x / cap)`` for one vector, in place."""
-    signature = types.void(x, _index, x.dtype)
+def fill_up(typing, x, offset, count, value):  # type: ignore[no-untyped-def]
+    """``x = value`` from ``count`` numbers on, to the end of that vector."""
+    signature = types.void(x, _index, _index, x.dtype)
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         emit = Emitter(context, builder, x.dtype)
-        pointer = emit.pointer(x, args[0], args[1])
-        cap = emit.splat(args[2])
-        vector = builder.fdiv(emit.load(pointer), cap, flags=FAST)
-        size = emit.call('llvm.fabs', vector, out=emit.vector)
-        power = emit.exp(emit.mul(size, emit.constant(-2.0)))
-        one = emit.constant(1.0)
-        tanh = builder.fdiv(
-            emit.sub(one, power), emit.add(one, power), flags=FAST
-        )
-        negative = builder.fcmp_ordered('<', vector, emit.constant(0.0))
-        tanh = builder.select(
-            negative, emit.sub(emit.constant(0.0), tanh), tanh
-        )
-        emit.store(emit.mul(cap, tanh), pointer)
+        rest = builder.and_(args[2], integer(emit.lanes - 1))
+        with builder.if_then(builder.icmp_signed('!=', rest, integer(0))):
+            last = builder.sub(builder.add(args[1], args[2]), rest)
+            pointer = emit.pointer(x, args[0], last)
+            integers = ir.VectorType(INT32, emit.lanes)
+            lane = ir.Constant(integers, list(range(emit.lanes)))
+            nothing = ir.Constant(integers, ir.Undefined)
+            many = builder.insert_element(
+                nothing, builder.trunc(rest, INT32), ir.Constant(INT32, 0)
+            )
+            many = emit.shuffle(many, nothing, [0] * emit.lanes)
+            vector = builder.select(
+                builder.icmp_signed('<', lane, many),
+                emit.load(pointer),
+                emit.splat(args[3]),
+            )
+            emit.store(vector, pointer)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def soften(typing, x, offset, count, cap):  # type: ignore[no-untyped-def]
+    """``x = cap * tanh(x / cap)``, whole vectors in place."""
+    signature = types.void(x, _index, _index, x.dtype)
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        emit = Emitter(context, builder, x.dtype)
+        pointer, cap = emit.pointer(x, *args[:2]), emit.splat(args[3])
+        zero, one = emit.constant(0.0), emit.constant(1.0)
+
+        def body(at: Any) -> None:
+            vector = builder.fdiv(emit.load(pointer, at), cap, flags=FAST)
+            size = emit.call('llvm.fabs', vector, out=emit.vector)
+            power = emit.exp(emit.mul(size, emit.constant(-2.0)))
+            tanh = builder.fdiv(
+                emit.sub(one, power), emit.add(one, power), flags=FAST
+            )
+            negative = builder.fcmp_ordered('<', vector, zero)
+            tanh = builder.select(negative, emit.sub(zero, tanh), tanh)
+            emit.store(emit.mul(cap, tanh), pointer, at)
+
+        emit.vectors(args[2], body)
         return context.get_dummy_value()
 
     return signature, generate
@@ -245,147 +304,29 @@ def mask_outside(  # type: ignore[no-untyped-def]
     return signature, generate
 
 
-@intrinsic(prefer_literal=True)
-def dot4(  # type: ignore[no-untyped-def]
-    typing, x, x_offset, y, y0, y1, y2, y3, length, vectors, out, out_offset
-):
-    """Four dot products of ``x`` with rows of ``y``, stored side by side.
-
-    ``length`` is a multiple of the lanes. If ``vectors``, a literal, is not
-    zero, it is their number, and the loop over them is written out.
-    """
-    known = vectors.literal_value
-    signature = types.void(
-        x, _index, y, _index, _index, _index, _index, _index, vectors, out,
-        _index,
-    )  # fmt: skip
+@intrinsic
+def fill(typing, x, offset, count, value):  # type: ignore[no-untyped-def]
+    """``x = value``, whole vectors."""
+    signature = types.void(x, _index, _index, x.dtype)
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         emit = Emitter(context, builder, x.dtype)
-        left = emit.pointer(x, args[0], args[1])
-        rights = [emit.pointer(y, args[2], offset) for offset in args[3:7]]
-        totals = [cgutils.alloca_once(builder, emit.vector) for _ in rights]
-        for total in totals:
-            builder.store(emit.constant(0.0), total)
-
-        def add(at):  # type: ignore[no-untyped-def]
-            factor = emit.load(left, at)
-            for right, total in zip(rights, totals, strict=True):
-                value = emit.fma(
-                    factor, emit.load(right, at), builder.load(total)
-                )
-                builder.store(value, total)
-
-        _for_vectors(emit, add, args[7], known)
-        vectors = [builder.load(total) for total in totals]
-        emit.store(_sums(emit, vectors), emit.pointer(out, *args[9:]))
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-def _for_vectors(emit, body, length, known):  # type: ignore[no-untyped-def]
-    """Runs ``body`` at the offset of each vector of ``length`` numbers."""
-    if known:
-        for index in range(known):
-            body(index * emit.lanes)
-        return
-    step = ir.Constant(INT, emit.lanes)
-    count = emit.builder.sdiv(length, step)
-    with cgutils.for_range(emit.builder, count, intp=INT) as loop:
-        body(emit.builder.mul(loop.index, step))
-
-
-def _sums(emit: Emitter, vectors: list[Any]) -> Any:
-    """The sums of four vectors as one vector of four."""
-    while vectors[0].type.count > 4:
-        half = vectors[0].type.count // 2
-        low, high = list(range(half)), list(range(half, 2 * half))
-        vectors = [
-            emit.add(emit.shuffle(x, x, low), emit.shuffle(x, x, high))
-            for x in vectors
-        ]
-    even, odd = [0, 4, 2, 6], [1, 5, 3, 7]
-    pairs = [
-        emit.add(emit.shuffle(x, y, even), emit.shuffle(x, y, odd))
-        for x, y in (vectors[:2], vectors[2:])
-    ]
-    one, other = pairs
-    return emit.add(
-        emit.shuffle(one, other, [0, 1, 4, 5]),
-        emit.shuffle(one, other, [2, 3, 6, 7]),
-    )
-
-
-@intrinsic(prefer_literal=True)
-def axpy4(  # type: ignore[no-untyped-def]
-    typing, out, out_offset, weight, w_offset, y, y0, y1, y2, y3, length,
-    vectors,
-):  # fmt: skip
-    """``out += sum_x weight[x] * y[row x]`` for four rows of ``y``.
-
-    ``length`` and ``vectors`` are as in :func:`dot4`.
-    """
-    known = vectors.literal_value
-    signature = types.void(
-        out, _index, weight, _index, y, _index, _index, _index, _index, _index,
-        vectors,
-    )  # fmt: skip
-
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        emit = Emitter(context, builder, out.dtype)
-        target = emit.pointer(out, args[0], args[1])
-        weights = emit.pointer(weight, args[2], args[3])
-        rows = [emit.pointer(y, args[4], offset) for offset in args[5:9]]
-        factors = [
-            emit.splat(builder.load(emit.at(weights, x))) for x in range(4)
-        ]
-
-        def add(at):  # type: ignore[no-untyped-def]
-            total = emit.load(target, at)
-            for factor, row in zip(factors, rows, strict=True):
-                total = emit.fma(factor, emit.load(row, at), total)
-            emit.store(total, target, at)
-
-        _for_vectors(emit, add, args[9], known)
+        pointer, value = emit.pointer(x, *args[:2]), emit.splat(args[3])
+        emit.vectors(args[2], lambda at: emit.store(value, pointer, at))
         return context.get_dummy_value()
 
     return signature, generate
 
 
 @intrinsic
-def fill(typing, x, offset, value):  # type: ignore[no-untyped-def]
-    """``x = value`` for one vector."""
-    signature = types.void(x, _index, x.dtype)
+def prefetch(typing, x, offset, count):  # type: ignore[no-untyped-def]
+    """Asks for ``count`` numbers, whole vectors, before they are needed."""
+    signature = types.void(x, _index, _index)
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         emit = Emitter(context, builder, x.dtype)
-        emit.store(emit.splat(args[2]), emit.pointer(x, args[0], args[1]))
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic(prefer_literal=True)
-def prefetch(typing, x, offset, size):  # type: ignore[no-untyped-def]
-    """Asks for ``size`` numbers (a literal) before they are needed."""
-    count = size.literal_value
-    signature = types.void(x, _index, size)
-
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        emit = Emitter(context, builder, x.dtype)
-        pointer = emit.pointer(x, args[0], args[1])
-        byte = ir.IntType(8).as_pointer()
-        function = builder.module.declare_intrinsic(
-            'llvm.prefetch',
-            [byte],
-            ir.FunctionType(ir.VoidType(), [byte, INT32, INT32, INT32]),
-        )
-        for start in range(0, count * emit.bits // 8, 64):
-            line = emit.at(pointer, start * 8 // emit.bits)
-            line = builder.bitcast(line, byte)
-            # To be read, as soon as possible, as data.
-            builder.call(function, [line, INT32(0), INT32(3), INT32(1)])
+        pointer = emit.pointer(x, *args[:2])
+        emit.vectors(args[2], lambda at: emit.prefetch(emit.at(pointer, at)))
         return context.get_dummy_value()
 
     return signature, generate

@@ -29,7 +29,7 @@ class Strided(NamedTuple):
 def strided(x: Tensor) -> Strided:  # x: [N, H, D], or [N, H]
     """A tensor whose rows are contiguous, as the kernels take it."""
     if x.numel() == 0:
-        return Strided(np.zeros(1, dtype=_NUMPY[x.dtype]), 0, 0)
+        return Strided(np.zeros(1, dtype=NUMPY[x.dtype]), 0, 0)
     span = 1 + sum(
         (size - 1) * stride
         for size, stride in zip(x.shape, x.stride(), strict=True)
@@ -44,7 +44,7 @@ def whole_vectors(x: Tensor) -> Tensor:
     Half precision becomes float32. Rows are filled up with zeros, which
     change no dot product.
     """
-    if x.dtype not in _NUMPY:
+    if x.dtype not in NUMPY:
         x = x.float()
     missing = -x.size(-1) % lanes_of(x.element_size())
     if missing:
@@ -52,4 +52,4 @@ def whole_vectors(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+NUMPY = {torch.float32: np.float32, torch.float64: np.float64}

@@ -389,3 +389,29 @@ def test_gradients_are_of_the_edges_that_were_kept(backend, weights):
     leaves = [*tensors_of(plan.size), *options.values()]
     leaves = [x.requires_grad_() for x in leaves]
     assert torch.autograd.gradcheck(function, leaves, fast_mode=True)
+
+
+@pytest.mark.parametrize('where', ['query', 'key', 'all keys', 'value'])
+@pytest.mark.parametrize('ranges', [1, 3])
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_nan_comes_out_where_it_is_seen(backend, ranges, where):
+    mask = window_mask(70, 90, ranges)
+    plan = plan_of(backend, mask)
+    tensors = tensors_of(mask.shape[::-1], (2, 1, 5, 3), torch.float32)
+    which = ['query', 'key', 'value'].index(where.split()[-1].rstrip('s'))
+    nodes = slice(None) if 'all' in where else slice(40, 41)
+    tensors[which][nodes] = float('nan')
+    leaves = [x.requires_grad_() for x in tensors]
+    out = AttentionConv()(*leaves, plan)
+    seen = mask[:, nodes].any(dim=1)
+    if where == 'query':
+        seen = mask.any(dim=1)
+        seen[:40] = seen[41:] = False
+    # A product with a weight of zero may spread it, but never hide it.
+    lost = seen[:, None, None] & ~out.isnan()
+    assert seen.any()
+    assert not lost.any()
+    grads = torch.autograd.grad(out[seen].sum(), leaves)
+    # The gradient of values does not depend on values.
+    assert [bool(x.isnan().any()) for x in grads[:2]] == [True, True]
+    assert where == 'value' or grads[2].isnan().any()

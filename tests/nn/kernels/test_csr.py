@@ -305,3 +305,21 @@ def test_a_second_derivative_is_refused(of):
     )
     with pytest.raises(NotImplementedError, match=r"'csr_cpu' \(got a second"):
         grad.sum().backward()
+
+
+@LAYOUTS
+@pytest.mark.parametrize(
+    ('size', 'density'),
+    # Queries and keys: more rows than a block has, more edges than a block
+    # has, and a row that is longer than a block.
+    [((4200, 30), 0.05), ((350, 400), 0.9), ((3, 70_000), 1.0)],
+)
+def test_rows_in_more_than_one_block(size, density, cache, monkeypatch):
+    monkeypatch.setattr(csr_cpu, '_CACHE', cache)
+    plan = plan_of(*size, density)
+    assert size[0] > 2048 or plan.num_edges > 1 << 16
+    options = options_of(plan, 2, 'cap bias sink')
+    # Rows sum up to 70 000 terms.
+    close = {'rtol': 1e-9, 'atol': 1e-9}
+    for groups in ((2, 2), (2, 1)):
+        check(plan, inputs(plan.size, (*groups, 3, 5)), options, True, **close)

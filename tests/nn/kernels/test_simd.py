@@ -25,35 +25,33 @@ def whole(*shape, dtype, seed=0):
 
 
 @njit
-def largest(x, offset):
-    return simd.largest(x, offset)
+def peak(x, offset, count):
+    return simd.peak(x, offset, count)
 
 
 @njit
-def exp_sum(x, offset, shift):
-    return simd.exp_sum(x, offset, shift)
+def exp_sum(x, offset, count, shift):
+    return simd.exp_sum(x, offset, count, shift)
 
 
 @njit
-def exp_all(x, shift, lanes, total):
-    for n in range(0, len(x), lanes):
-        total[n // lanes] = simd.exp_sum(x, n, shift)
+def soften(x, offset, count, cap):
+    simd.soften(x, offset, count, cap)
 
 
 @njit
-def soften_all(x, cap, lanes):
-    for n in range(0, len(x), lanes):
-        simd.soften(x, n, cap)
+def fill_up(x, offset, count, value):
+    simd.fill_up(x, offset, count, value)
 
 
 @njit
-def scaled(x, at, y, to, factor):
-    simd.scaled(x, at, y, to, factor, 0)
+def scaled(x, at, y, to, count, factor):
+    simd.scaled(x, at, y, to, count, factor, 0)
 
 
 @njit
-def add_scaled(x, at, y, to, factor):
-    simd.scaled(x, at, y, to, factor, 1)
+def add_scaled(x, at, y, to, count, factor):
+    simd.scaled(x, at, y, to, count, factor, 1)
 
 
 @njit
@@ -61,36 +59,14 @@ def transpose(x, at, x_row, y, to, y_row):
     simd.transpose(x, at, x_row, y, to, y_row)
 
 
-def dot4_of(known):
-    @njit
-    def function(x, at, y, rows, length, out, to):
-        simd.dot4(
-            x, at, y, rows[0], rows[1], rows[2], rows[3], length, known, out,
-            to,
-        )  # fmt: skip
-
-    return function
-
-
-def axpy4_of(known):
-    @njit
-    def function(out, to, weight, at, y, rows, length):
-        simd.axpy4(
-            out, to, weight, at, y, rows[0], rows[1], rows[2], rows[3], length,
-            known,
-        )  # fmt: skip
-
-    return function
+@njit
+def fill(x, offset, count, value):
+    simd.fill(x, offset, count, value)
 
 
 @njit
-def fill(x, offset, value):
-    simd.fill(x, offset, value)
-
-
-@njit
-def fetch(x, offset):
-    simd.prefetch(x, offset, 32)
+def fetch(x, offset, count):
+    simd.prefetch(x, offset, count)
 
 
 def gemm4_of(width, add):
@@ -116,11 +92,10 @@ def exponentials(x):
     """The exponentials of all numbers, as the kernels compute them."""
     lanes = lanes_of(x.dtype)
     result = np.concatenate([x, np.zeros(-len(x) % lanes, x.dtype)])
-    total = np.empty(len(result) // lanes, x.dtype)
-    exp_all(result, x.dtype.type(0), lanes, total)
-    summed = result.reshape(-1, lanes).astype(np.float64).sum(axis=1)
-    # A sum of at most 16 numbers, pairwise.
-    assert np.allclose(total, summed, rtol=8 * np.finfo(x.dtype).eps, atol=0)
+    total = exp_sum(result, 0, len(result), x.dtype.type(0))
+    # All are positive, and each lane adds up its own: as many roundings.
+    error = len(result) / lanes * np.finfo(x.dtype).eps
+    assert math.isclose(total, result.sum(dtype=np.float64), rel_tol=error)
     return result[: len(x)]
 
 
@@ -166,19 +141,36 @@ def test_exp_of_very_negative_numbers_is_zero(dtype, smallest):
     assert above >= np.finfo(dtype).tiny
 
 
+# Whole blocks of four vectors, and what remains.
+VECTORS = pytest.mark.parametrize('vectors', [0, 1, 2, 3, 4, 7, 9])
+
+
 @pytest.mark.parametrize('dtype', FLOATS)
-def test_exp_sum_subtracts_the_shift_and_touches_one_vector(dtype):
+@VECTORS
+def test_exp_sum_subtracts_the_shift_in_whole_vectors(vectors, dtype):
     lanes = lanes_of(dtype)
-    x = np.linspace(-3, 3, 3 * lanes).astype(dtype)
+    x = np.linspace(-3, 3, (vectors + 2) * lanes).astype(dtype)
     x[lanes + 1] = -INF
-    truth = np.exp(x[lanes : 2 * lanes].astype(np.float64) - 3)
-    before, result = x.copy(), exp_sum(x, lanes, dtype(3))
-    # Rounding of the difference, of size three, is the largest error.
+    inside = slice(lanes, (1 + vectors) * lanes)
+    truth = np.exp(x[inside].astype(np.float64) - 3)
+    before = x.copy()
+    result = exp_sum(x, lanes, vectors * lanes, dtype(3))
+    # Rounding of the difference, of size six, is the largest error.
     close = {'rtol': 16 * np.finfo(dtype).eps, 'atol': 0}
-    np.testing.assert_allclose(x[lanes : 2 * lanes], truth, **close)
+    np.testing.assert_allclose(x[inside], truth, **close)
     np.testing.assert_allclose(result, truth.sum(), **close)
-    assert (x[:lanes] == before[:lanes]).all()
-    assert (x[2 * lanes :] == before[2 * lanes :]).all()
+    x[inside] = before[inside]
+    assert (x == before).all()
+
+
+@pytest.mark.parametrize('dtype', FLOATS)
+def test_exp_sum_keeps_nan(dtype):
+    lanes = lanes_of(dtype)
+    for place in (0, lanes - 1, lanes):
+        x = np.zeros(2 * lanes, dtype)
+        x[place] = np.nan
+        assert np.isnan(exp_sum(x, 0, 2 * lanes, dtype(0)))
+        assert np.isnan(x).sum() == np.isnan(x[place]) == 1
 
 
 @pytest.mark.parametrize('dtype', FLOATS)
@@ -188,7 +180,10 @@ def test_soften_is_a_scaled_tanh(dtype, cap):
     x = np.concatenate([np.linspace(-9, 9, 997), [1e-9, 1e30, -1e30]])
     x = np.pad(x * cap, (0, -len(x) % lanes)).astype(dtype)
     truth = np.array([cap * math.tanh(n / cap) for n in x.tolist()])
-    soften_all(x, dtype(cap), lanes)
+    last = x[-lanes:].copy()
+    soften(x, 0, len(x) - lanes, dtype(cap))
+    assert (x[-lanes:] == last).all()
+    soften(x, len(x) - lanes, lanes, dtype(cap))
     # One minus a power near one loses digits: the error is absolute, some
     # units of the cap.
     assert np.abs(x - truth).max() < 4 * np.finfo(dtype).eps * cap
@@ -196,38 +191,54 @@ def test_soften_is_a_scaled_tanh(dtype, cap):
 
 
 @pytest.mark.parametrize('dtype', FLOATS)
-def test_largest_of_one_vector(dtype):
+@VECTORS
+def test_peak_of_whole_vectors(vectors, dtype):
     lanes = lanes_of(dtype)
-    for place in range(lanes):
-        x = -np.arange(1, 3 * lanes + 1).astype(dtype)
-        x[: lanes - 1] = 99
-        x[lanes - 1 : 2 * lanes - 1] = -INF
-        assert largest(x, lanes - 1) == -INF
+    count = vectors * lanes
+    for place in range(count):
+        x = np.full(count + 2 * lanes, 99, dtype)
+        x[lanes - 1 : lanes - 1 + count] = -INF
+        assert peak(x, lanes - 1, count) == -INF
         x[lanes - 1 + place] = -7
-        assert largest(x, lanes - 1) == -7
+        assert peak(x, lanes - 1, count) == -7
+    assert peak(np.full(3, 99, dtype), 0, 0) == -INF
 
 
 @pytest.mark.parametrize('dtype', FLOATS)
-def test_scaled_stores_or_adds(dtype):
-    lanes = lanes_of(dtype)
-    x, y = (whole(3 * lanes, dtype=dtype, seed=n) for n in (1, 2))
+@VECTORS
+def test_scaled_stores_or_adds(vectors, dtype):
+    count = vectors * lanes_of(dtype)
+    x, y = (whole(count + 8, dtype=dtype, seed=n) for n in (1, 2))
     expected = y.copy()
-    expected[3 : 3 + lanes] = 5 * x[1 : 1 + lanes]
-    scaled(x, 1, y, 3, dtype(5))
+    expected[3 : 3 + count] = 5 * x[1 : 1 + count]
+    scaled(x, 1, y, 3, count, dtype(5))
     assert (y == expected).all()
-    expected[3 : 3 + lanes] += 2 * x[2 : 2 + lanes]
-    add_scaled(x, 2, y, 3, dtype(2))
+    expected[3 : 3 + count] += 2 * x[2 : 2 + count]
+    add_scaled(x, 2, y, 3, count, dtype(2))
     assert (y == expected).all()
 
 
 @pytest.mark.parametrize('dtype', FLOATS)
-def test_fill_stores_one_vector_of_one_number(dtype):
-    lanes = lanes_of(dtype)
-    x = whole(3 * lanes, dtype=dtype)
+@VECTORS
+def test_fill_stores_one_number(vectors, dtype):
+    count = vectors * lanes_of(dtype)
+    x = whole(count + 9, dtype=dtype)
     expected = x.copy()
-    expected[5 : 5 + lanes] = -3
-    fill(x, 5, dtype(-3))
+    expected[5 : 5 + count] = -3
+    fill(x, 5, count, dtype(-3))
     assert (x == expected).all()
+
+
+@pytest.mark.parametrize('dtype', FLOATS)
+def test_fill_up_touches_the_rest_of_the_last_vector(dtype):
+    lanes = lanes_of(dtype)
+    for count in range(2 * lanes + 1):
+        x = whole(4 * lanes, dtype=dtype)
+        expected = x.copy()
+        end = -(-count // lanes) * lanes
+        expected[3 + count : 3 + end] = -INF
+        fill_up(x, 3, count, dtype(-INF))
+        assert (x == expected).all()
 
 
 @pytest.mark.parametrize('dtype', FLOATS)
@@ -243,41 +254,9 @@ def test_transpose_of_a_square_block(dtype):
     assert (y == expected).all()
 
 
-# Vectors of a row, and how many the loop is written out for.
-LENGTHS = pytest.mark.parametrize(
-    ('vectors', 'known'), [(0, 0), (1, 0), (3, 0), (2, 2), (4, 4)]
-)
-
-
-@pytest.mark.parametrize('dtype', FLOATS)
-@LENGTHS
-def test_four_dot_products(vectors, known, dtype):
-    length, row = vectors * lanes_of(dtype), 4 * lanes_of(dtype) + 1
-    x, y = (whole(6 * row, dtype=dtype, seed=n) for n in (1, 2))
-    numbers = np.array([4, 0, 2, 2]) * row + 1
-    out = np.full(8, 77, dtype)
-    dot4_of(known)(x, 3, y, numbers, length, out, 2)
-    expected = [x[3 : 3 + length] @ y[n : n + length] for n in numbers]
-    assert out.tolist() == [77, 77, *expected, 77, 77]
-
-
-@pytest.mark.parametrize('dtype', FLOATS)
-@LENGTHS
-def test_four_weighted_rows_are_added(vectors, known, dtype):
-    length, row = vectors * lanes_of(dtype), 4 * lanes_of(dtype) + 1
-    y, out = (whole(6 * row, dtype=dtype, seed=n) for n in (1, 2))
-    weight = whole(7, dtype=dtype, seed=3)
-    numbers = np.array([4, 0, 2, 2]) * row + 1
-    expected = out.copy()
-    for n, number in enumerate(numbers):
-        expected[2 : 2 + length] += weight[1 + n] * y[number : number + length]
-    axpy4_of(known)(out, 2, weight, 1, y, numbers, length)
-    assert (out == expected).all()
-
-
 @pytest.mark.parametrize('dtype', FLOATS)
 @pytest.mark.parametrize('add', [0, 1])
-@pytest.mark.parametrize('width', [1, 2])
+@pytest.mark.parametrize('width', [1, 2, 4])
 def test_products_of_four_rows(width, add, dtype):
     function, columns = gemm4_of(width, add), width * lanes_of(dtype)
     for length, turned in [(0, False), (1, False), (9, False), (9, True)]:
@@ -323,5 +302,5 @@ def test_numbers_outside_of_all_ranges_are_masked(ranges, dtype):
 def test_prefetching_changes_nothing(dtype):
     x = whole(64, dtype=dtype)
     before = x.copy()
-    fetch(x, 16)
+    fetch(x, 16, 3 * lanes_of(dtype))
     assert (x == before).all()
