@@ -62,6 +62,10 @@ def lines(device: str) -> dict[str, Line]:
             table[f'{name}_4096_{way}'] = dense_mask(graph, 4096, backward)
         table[f'expander_16384_{way}'] = dense_mask(expander, 16384, backward)
         table[f'gnn_{way}'] = gnn(backward)
+        table[f'gnn_attention_{way}'] = gather_scatter(
+            'transformer_conv', lambda _: sparse_digraph(), 100_000,
+            backward=backward, shape=(4, 32),
+        )  # fmt: skip
     if device == 'cuda':
         table |= cuda_lines()
     for peer in PEERS:

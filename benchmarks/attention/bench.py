@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import cache
+from statistics import median
 from typing import Any, TypeAlias
 
 import torch
@@ -40,9 +43,9 @@ class Bench:
         *,
         backward: bool,
         backend: str = 'auto',
+        shape: tuple[int, int] = (HEADS, WIDTH),
     ) -> dict[str, Any]:
-        """One kernel beside one peer."""
-        shape = HEADS, WIDTH
+        """One kernel beside one peer; ``shape`` is (heads, width)."""
         tensors = inputs(nodes, *shape, self.device, self.dtype)
         if isinstance(edge_index, Tensor):
             edge_index = edge_index.to(self.device)
@@ -71,6 +74,7 @@ class Bench:
             self.rates, plan.num_edges, nodes, *shape,
             self.dtype.itemsize, backward,
         )  # fmt: skip
+        gathered = 2 * plan.num_edges * math.prod(shape) * self.dtype.itemsize
         return {
             **row,
             'backend': plan.backend,
@@ -78,7 +82,25 @@ class Bench:
             'largest_difference': float(error.max()),
             'bound_s': limit,
             'share_of_bound': limit / row['ours_s'],
+            # A key and a value for every edge, if no cache held any.
+            'gather_s': gathered / self.rates['bytes_per_s'],
         }
+
+    def projections(
+        self, conv: TransformerConv, x: Tensor, backward: bool
+    ) -> float:
+        """What the four products of a layer take, that both sides need."""
+        layers = conv.lin_query, conv.lin_key, conv.lin_value, conv.lin_skip
+        leaf = x.clone().requires_grad_(backward)
+
+        def run() -> None:
+            with torch.set_grad_enabled(backward):
+                outs = [layer(leaf) for layer in layers]
+            if backward:
+                ones = [torch.ones_like(out) for out in outs]
+                torch.autograd.grad(outs, [leaf], ones)
+
+        return median(self.clock.once(run) for _ in range(7))
 
     def planning(self, edge_index: Tensor, nodes: int, **shape: int) -> Any:
         """Planning a graph beside one forward pass over it."""
@@ -132,7 +154,12 @@ def dense_mask(
 
 
 def gather_scatter(
-    peer: str, graph: Callable[[int], Tensor], nodes: int
+    peer: str,
+    graph: Callable[[int], Tensor],
+    nodes: int,
+    *,
+    backward: bool = False,
+    shape: tuple[int, int] = (HEADS, WIDTH),
 ) -> Line:
     """A sparse graph beside gather, softmax and scatter."""
 
@@ -140,19 +167,23 @@ def gather_scatter(
         edge_index = graph(nodes).to(bench.device)
         return bench.against(
             edge_index, nodes, lambda *x: PEERS[peer](*x, edge_index),
-            backward=False,
+            backward=backward, shape=shape,
         )  # fmt: skip
 
     return line
+
+
+@cache
+def transformer_conv(heads: int, width: int) -> TransformerConv:
+    """A layer whose message passing is run; its projections are not."""
+    return TransformerConv(heads * width, width, heads=heads)
 
 
 def propagate(
     query: Tensor, key: Tensor, value: Tensor, edge_index: Tensor
 ) -> Tensor:
     """The message passing of PyG's TransformerConv, on given projections."""
-    heads, width = query.shape[1:]
-    conv = TransformerConv(heads * width, width, heads=heads)
-    return conv.propagate(
+    return transformer_conv(*query.shape[1:]).propagate(
         edge_index, query=query, key=key, value=value, edge_attr=None
     )
 
@@ -191,6 +222,7 @@ def gnn(backward: bool) -> Line:
         return {
             **row, 'backend': plan.backend, 'edges': plan.num_edges,
             'largest_difference': float(error),
+            'projections_s': bench.projections(peer, x, backward),
         }  # fmt: skip
 
     return line
