@@ -11,7 +11,7 @@ flash attention and flex attention, with absolute times.
 
 writes benchmarks/results/attention_kernels.json (`_cuda.json` on a GPU) after
 every line; lines that are there already are measured again only if `--only`
-names them, or with `--all`.
+names them, or with `--all`. `--table` prints them as markdown.
 """
 
 from __future__ import annotations
@@ -42,72 +42,75 @@ from attention.bench import (
     growth,
     planning,
 )
+from attention.choices import choices
 from attention.graphs import expander, random_causal, sparse_digraph, window
 from attention.memory import grown, memory
 from attention.models import decode, prefill, training
 from attention.peers import have_torch_scatter
+from attention.table import table
 
 
 def lines(device: str) -> dict[str, Line]:
-    """All lines of the table by name."""
-    table: dict[str, Line] = {}
+    """All lines by name."""
+    found: dict[str, Line] = {}
     tokens = (1024, 4096) if device == 'cpu' else (1024, 4096, 32768)
     for nodes in tokens:
         for backward in (False, True):
             way = 'forward_backward' if backward else 'forward'
-            table[f'causal_{nodes}_{way}'] = causal(nodes, backward)
+            found[f'causal_{nodes}_{way}'] = causal(nodes, backward)
     for backward in (False, True):
         way = 'forward_backward' if backward else 'forward'
         for name, graph in (('window', window), ('random', random_causal)):
-            table[f'{name}_4096_{way}'] = dense_mask(graph, 4096, backward)
-        table[f'expander_16384_{way}'] = dense_mask(expander, 16384, backward)
-        table[f'gnn_{way}'] = gnn(backward)
-        table[f'gnn_attention_{way}'] = gather_scatter(
+            found[f'{name}_4096_{way}'] = dense_mask(graph, 4096, backward)
+        found[f'expander_16384_{way}'] = dense_mask(expander, 16384, backward)
+        found[f'gnn_{way}'] = gnn(backward)
+        found[f'gnn_attention_{way}'] = gather_scatter(
             'transformer_conv', lambda _: sparse_digraph(), 100_000,
             backward=backward, shape=(4, 32),
         )  # fmt: skip
     if device == 'cuda':
-        table |= cuda_lines()
+        found |= cuda_lines()
     for peer in PEERS:
         if peer == 'torch_scatter' and not have_torch_scatter():
             continue
         for name, graph in (('window', window), ('random', random_causal)):
-            table[f'{name}_4096_against_{peer}'] = gather_scatter(
+            found[f'{name}_4096_against_{peer}'] = gather_scatter(
                 peer, graph, 4096
             )
-    table['expander_growth'] = growth
+    found['choices'] = choices
+    found['expander_growth'] = growth
     for name, peers in (
         ('window', ('sdpa', 'pyg', 'transformer_conv')),
         ('random', ('sdpa', 'pyg', 'transformer_conv')),
         ('expander', ()),
     ):
-        table[f'memory_{name}'] = memory(name, peers)
-    table['memory_expander_backward'] = memory('expander', (), True)
-    table['model_prefill'] = prefill
-    table['model_training'] = training
-    table['model_decode'] = decode
-    table['plan_causal_1024'] = planning(lambda: full_causal_list(1024), 1024)
-    table['plan_window_4096'] = planning(lambda: window(4096), 4096)
-    table['plan_random_4096'] = planning(lambda: random_causal(4096), 4096)
-    table['plan_expander_16384'] = planning(lambda: expander(16384), 16384)
-    table['plan_gnn'] = planning(sparse_digraph, 100_000, heads=4, width=32)
-    return table
+        found[f'memory_{name}'] = memory(name, peers)
+    found['memory_expander_backward'] = memory('expander', (), True)
+    found['model_prefill'] = prefill
+    found['model_training'] = training
+    found['model_decode'] = decode
+    found['plan_causal_1024'] = planning(lambda: full_causal_list(1024), 1024)
+    found['plan_window_4096'] = planning(lambda: window(4096), 4096)
+    found['plan_random_4096'] = planning(lambda: random_causal(4096), 4096)
+    found['plan_expander_16384'] = planning(lambda: expander(16384), 16384)
+    found['plan_gnn'] = planning(sparse_digraph, 100_000, heads=4, width=32)
+    return found
 
 
 def cuda_lines() -> dict[str, Line]:
     """Every kernel of the GPU on the graphs that it can run, up to 32k."""
-    table: dict[str, Line] = {}
+    found: dict[str, Line] = {}
     for nodes in (4096, 32768):
         for backward in (False, True):
             way = 'forward_backward' if backward else 'forward'
             for backend in ('row_window', 'flex', 'csr_triton'):
-                table[f'window_{nodes}_{backend}_{way}'] = dense_mask(
+                found[f'window_{nodes}_{backend}_{way}'] = dense_mask(
                     window, nodes, backward, backend
                 )
-            table[f'expander_{nodes}_csr_triton_{way}'] = dense_mask(
+            found[f'expander_{nodes}_csr_triton_{way}'] = dense_mask(
                 expander, nodes, backward, 'csr_triton'
             )
-    return table
+    return found
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -136,6 +139,7 @@ def main() -> None:
     parser.add_argument('--only', action='append', default=[])
     parser.add_argument('--all', action='store_true')
     parser.add_argument('--memory', nargs=3)
+    parser.add_argument('--table', action='store_true')
     options = parser.parse_args()
     if options.memory:
         kind, graph, backward = options.memory
@@ -143,6 +147,9 @@ def main() -> None:
         return
     suffix = '' if options.device == 'cpu' else '_cuda'
     path = HERE / 'results' / f'attention_kernels{suffix}.json'
+    if options.table:
+        print(table(json.loads(path.read_text())))
+        return
     here = machine(options.device)
     results = json.loads(path.read_text()) if path.exists() else {}
     if results.get('machine') != here:

@@ -54,7 +54,7 @@ def decode(bench: Bench) -> Any:
         def go_on(one: Any) -> None:
             for place in range(512, 520):
                 one(ids[:, place : place + 1], past_key_values=caches[one])
-            caches[one].crop(512)
+            caches[one].crop(-8)
 
         row = bench.clock.pair(lambda: go_on(ours), lambda: go_on(model), 40.0)
     row['ours_s'], row['peer_s'] = row['ours_s'] / 8, row['peer_s'] / 8

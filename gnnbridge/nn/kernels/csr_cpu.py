@@ -22,9 +22,9 @@ from gnnbridge.nn.kernels.strided import Strided, strided, whole_vectors
 from gnnbridge.nn.kernels.threads import run_parallel
 
 # Bytes of one head's keys up to which heads are run one after the other, each
-# from a copy in which its keys lie side by side: they then stay in the second
-# cache. Beyond, all heads of a row are run together, since they share pages.
-_CACHE = 1 << 20
+# from a copy in which its keys lie side by side: they then stay in a cache.
+# Beyond, all heads of a row are run together, since they share lines of memory.
+_CACHE = 1 << 23
 # Rows of a block, where all heads are run together and where they are not.
 _FEW, _MANY = 16, 2048
 
@@ -104,7 +104,7 @@ def backward(
     )
     groups = heads // key.size(1)
     dq = memory.empty(query.shape, query.dtype)
-    dk, dv = (memory.empty(x.shape, x.dtype).zero_() for x in (key, value))
+    dk, dv = (memory.empty(x.shape, x.dtype) for x in (key, value))
     delta = query.new_empty(num_queries, heads)
     db = query.new_empty(heads, num_edges if bias_grad else 0).t()
     sizes = _sizes(query, key, value)
@@ -224,9 +224,9 @@ def _per_edge(x: OptTensor, like: Tensor, heads: int) -> Strided:
 
 
 def _scratch(like: Tensor, edges: int, heads: int, shared: bool) -> Strided:
-    if shared:
-        return strided(like.new_empty(edges, heads))
-    return strided(like.new_empty(heads, edges).t())
+    shape = (edges, heads) if shared else (heads, edges)
+    x = memory.empty(shape, like.dtype)
+    return strided(x if shared else x.t())
 
 
 def _works(

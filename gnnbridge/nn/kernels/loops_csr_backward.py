@@ -184,7 +184,7 @@ def backward_keys(  # type: ignore[no-untyped-def]
 ):
     """Gradients that belong to keys, over the transposed graph.
 
-    ``dk`` and ``dv`` are added to. ``start``, ``other`` and ``edge`` give for
+    ``dk`` and ``dv`` are written. ``start``, ``other`` and ``edge`` give for
     each key its edges, their queries and their positions in ``p`` and ``ds``;
     ``options`` is (scale, whether to ask for nodes ahead, keys of a block,
     first head of ``p`` and ``ds``), ``work`` (first key, last key, first head,
@@ -221,9 +221,17 @@ def backward_keys(  # type: ignore[no-untyped-def]
                     for n in range(count):
                         e = edge[first + n] * of.node
                         weight[n] = of.data[e + (head - origin) * of.head]
-                    gather_sum(
-                        weight, 0, source.data, head * source.head, other,
-                        first, count, source.node, wide, factor,
-                        to.data, key * to.node + kv * to.head, 1,
-                    )  # fmt: skip
+                    at = key * to.node + kv * to.head
+                    if head % groups == 0:
+                        gather_sum(
+                            weight, 0, source.data, head * source.head, other,
+                            first, count, source.node, wide, factor, to.data,
+                            at, 0,
+                        )  # fmt: skip
+                    else:
+                        gather_sum(
+                            weight, 0, source.data, head * source.head, other,
+                            first, count, source.node, wide, factor, to.data,
+                            at, 1,
+                        )  # fmt: skip
         block = stop

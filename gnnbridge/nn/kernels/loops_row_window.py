@@ -13,7 +13,9 @@ import numpy as np
 
 from gnnbridge.nn.kernels.emitter import LANES
 from gnnbridge.nn.kernels.loops_tiles import (
+    BLOCKS,
     KEYS,
+    cover,
     fetch,
     four_rows,
     mask,
@@ -22,6 +24,7 @@ from gnnbridge.nn.kernels.loops_tiles import (
     padded,
     product,
     seen,
+    spans,
     turn,
 )
 from gnnbridge.nn.kernels.numba_options import compiled
@@ -61,11 +64,14 @@ def forward(  # type: ignore[no-untyped-def]
     rows = tiles.rows
     wide = padded(value_width, lanes)
     zero, one, nothing = number(0), number(1), number(-np.inf)
-    keys, ahead, numbers = room[0]
+    keys, ahead, numbers, start, stop, near, far = room[0]
     query, key, turned, value, s, total, highest, mass = room[1]
-    for block in range(work[0], work[1]):
+    for block in range(work[0], work[1], BLOCKS):
         first = block * rows
-        count = min(rows, queries - first)
+        blocks = min(BLOCKS, work[1] - block)
+        count = min(blocks * rows, queries - first)
+        cover(tiles, block, blocks, start, stop)
+        spans(tiles, first, count, near, far)
         for r in range(count):
             numbers[r] = first + r
         for head in range(heads):
@@ -73,16 +79,12 @@ def forward(  # type: ignore[no-untyped-def]
                 q.data, q.node, head * q.head, numbers, count, width,
                 query, width, number(scale),
             )  # fmt: skip
-            fill(total, 0, rows * wide, zero)
+            fill(total, 0, (count + 3) // 4 * 4 * wide, zero)
             highest[:] = nothing
             mass[:] = zero
-            n, at = next_keys(
-                keys, tiles.cover_start[block], tiles.cover_stop[block], (0, 0)
-            )
+            n, at = next_keys(keys, start, stop, (0, 0))
             while n > 0:
-                coming, at = next_keys(
-                    ahead, tiles.cover_start[block], tiles.cover_stop[block], at
-                )
+                coming, at = next_keys(ahead, start, stop, at)
                 columns = (n + lanes - 1) // lanes * lanes
                 kv = head // groups
                 pack(
@@ -101,39 +103,40 @@ def forward(  # type: ignore[no-untyped-def]
                         if r < coming:
                             fetch(k, kv, ahead[r], width)
                             fetch(v, kv, ahead[r], value_width)
-                    low, stop = seen(keys, n, tiles, first + four, end - four)
-                    if low >= stop:
+                    low, high = seen(keys, n, near, far, four // 4, len(start))
+                    if low >= high:
                         continue
+                    length = high - low // lanes * lanes
                     low = low // lanes * lanes
-                    last = low + (stop - low + lanes - 1) // lanes * lanes
+                    last = low + (length + lanes - 1) // lanes * lanes
                     four_rows(
-                        s, four * KEYS + low, KEYS, query, four * width,
+                        s, low, KEYS, query, four * width,
                         width, 1, turned, low, KEYS, (last - low, width),
                         False,
                     )  # fmt: skip
                     for r in range(four, end):
-                        row = r * KEYS
+                        row = (r - four) * KEYS
                         if softcap > 0:
                             soften(s, row + low, last - low, number(softcap))
                         mask(s, row, keys, low, last, tiles, first + r)
-                        high = max(highest[r], peak(s, row + low, last - low))
-                        if high == nothing:
+                        top = max(highest[r], peak(s, row + low, last - low))
+                        if top == nothing:
                             # Zero, or NaN if one is seen.
                             mass[r] += exp_sum(s, row + low, last - low, zero)
                             continue
-                        if high > highest[r]:
+                        if top > highest[r]:
                             if mass[r] > zero:
-                                factor = np.exp(highest[r] - high)
+                                factor = np.exp(highest[r] - top)
                                 mass[r] *= factor
                                 scaled(
                                     total, r * wide, total, r * wide, wide,
                                     factor, 0,
                                 )  # fmt: skip
-                            highest[r] = high
-                        mass[r] += exp_sum(s, row + low, last - low, high)
+                            highest[r] = top
+                        mass[r] += exp_sum(s, row + low, last - low, top)
                     four_rows(
-                        total, four * wide, wide, s, four * KEYS + low, KEYS,
-                        1, value, low * wide, wide, (wide, stop - low), True,
+                        total, four * wide, wide, s, low, KEYS,
+                        1, value, low * wide, wide, (wide, length), True,
                     )  # fmt: skip
                 n, keys, ahead = coming, ahead, keys
             for r in range(count):
@@ -189,7 +192,7 @@ def backward(  # type: ignore[no-untyped-def]
     rows = tiles.rows
     deep, wide = padded(width, lanes), padded(value_width, lanes)
     zero, one, nothing = number(0), number(1), number(-np.inf)
-    keys, ahead, numbers = room[0]
+    keys, ahead, numbers = room[0][:3]
     query, grad, key, value, turned = room[1][:5]
     s, ds, to_query, to_key, to_value, own = room[1][5:]
     for block in range(work[0], work[1]):

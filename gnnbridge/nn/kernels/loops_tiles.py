@@ -20,6 +20,8 @@ from gnnbridge.nn.kernels.simd import (
 # 16 KB: the product's working set lies in the second cache, its inner loop's in
 # the first.
 KEYS = 64
+# Blocks of queries that a forward pass takes together: they share keys.
+BLOCKS = 2
 
 
 class Tiles(NamedTuple):
@@ -42,9 +44,23 @@ class Tiles(NamedTuple):
 
 def forward_sizes(rows, width, value_width, lanes):  # type: ignore[no-untyped-def]
     """Numbers of the tiles of a forward pass."""
-    wide = padded.py_func(value_width, lanes)
+    wide, rows = padded.py_func(value_width, lanes), _fours(rows)
     tiles = [rows * width, KEYS * width, width * KEYS, KEYS * wide]
-    return [*tiles, rows * KEYS, rows * wide, rows, rows]
+    return [*tiles, 4 * KEYS, rows * wide, rows, rows]
+
+
+def integers(rows, ranges):  # type: ignore[no-untyped-def]
+    """Room for numbers of keys and rows, and for where ranges begin and end."""
+    keys, ahead = np.empty((2, KEYS), np.int32)
+    ends = np.empty((2, ranges), np.int64)
+    rows = _fours(rows)
+    fours = np.empty((2, rows // 4 * ranges), np.int64)
+    return keys, ahead, np.empty(rows, np.int64), *ends, *fours
+
+
+def _fours(rows):  # type: ignore[no-untyped-def]
+    """Rows of the blocks that are taken together, a multiple of four."""
+    return -(-BLOCKS * rows // 4) * 4
 
 
 def backward_sizes(rows, width, value_width, lanes):  # type: ignore[no-untyped-def]
@@ -163,13 +179,50 @@ def next_keys(keys, start, stop, at):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def seen(keys, count, tiles, query, queries):  # type: ignore[no-untyped-def]
-    """The columns of a tile between which some queries see all their keys."""
+def cover(tiles, block, blocks, start, stop):  # type: ignore[no-untyped-def]
+    """Ranges that hold all keys that some blocks of queries see, none twice."""
+    for x in range(len(start)):
+        low, high = np.int64(0), np.int64(0)
+        for other in range(block, block + blocks):
+            first, end = tiles.cover_start[other, x], tiles.cover_stop[other, x]
+            if first < end:
+                low = min(low, first) if low < high else first
+                high = max(high, end)
+        # In their order: what is in an earlier one is left out of a later.
+        at = x
+        while at > 0 and start[at - 1] > low:
+            start[at], stop[at] = start[at - 1], stop[at - 1]
+            at -= 1
+        start[at], stop[at] = low, high
+    last = np.int64(0)
+    for x in range(len(start)):
+        start[x] = max(start[x], last)
+        stop[x] = last = max(stop[x], start[x])
+
+
+@inlined
+def spans(tiles, first, count, near, far):  # type: ignore[no-untyped-def]
+    """Where each range of four queries together begins and ends."""
     ranges = tiles.cover_start.shape[1]
-    low, high = count, 0
-    for r in range(query * ranges, (query + queries) * ranges):
-        first = max(tiles.start[r] - keys[0], 0)
-        last = min(tiles.stop[r] - keys[0], count)
+    for four in range((count + 3) // 4):
+        for x in range(ranges):
+            low, high = np.int64(1) << 40, np.int64(0)
+            for r in range(4 * four, min(4 * four + 4, count)):
+                at = (first + r) * ranges + x
+                if tiles.start[at] < tiles.stop[at]:
+                    low = min(low, tiles.start[at])
+                    high = max(high, tiles.stop[at])
+            near[four * ranges + x] = low
+            far[four * ranges + x] = high
+
+
+@inlined
+def seen(keys, count, near, far, four, ranges):  # type: ignore[no-untyped-def]
+    """The columns of a tile between which four queries see all their keys."""
+    low, high = np.int64(count), np.int64(0)
+    for x in range(four * ranges, (four + 1) * ranges):
+        first = max(near[x] - keys[0], 0)
+        last = min(far[x] - keys[0], count)
         if first < last:
             low, high = min(low, first), max(high, last)
     return low, high

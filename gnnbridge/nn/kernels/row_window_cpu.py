@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any, Optional
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.typing import OptTensor
@@ -61,7 +60,7 @@ def _attention(
     from gnnbridge.nn.kernels import loops_row_window as loops
     from gnnbridge.nn.kernels import memory
     from gnnbridge.nn.kernels.emitter import lanes_of
-    from gnnbridge.nn.kernels.loops_tiles import forward_sizes
+    from gnnbridge.nn.kernels.loops_tiles import forward_sizes, integers
     from gnnbridge.nn.kernels.strided import strided, whole_vectors
     from gnnbridge.nn.kernels.threads import run_parallel
 
@@ -81,10 +80,11 @@ def _attention(
     # The last blocks of a causal graph have the most to do: they come first.
     works = reversed(_shares(cover_start, cover_stop))
     lanes = lanes_of(query.element_size())
+    ranges = cover_start.size(1)
     tile_sizes = forward_sizes(rows, width, value.size(2), lanes)
 
     def call(work: tuple[int, int]) -> None:
-        room = _integers(rows), memory.rooms(tile_sizes, query.dtype)
+        room = integers(rows, ranges), memory.rooms(tile_sizes, query.dtype)
         loops.forward(*arguments, work, room)
 
     run_parallel(call, [(work,) for work in works])
@@ -112,7 +112,7 @@ def _backward(
     from gnnbridge.nn.kernels import loops_row_window as loops
     from gnnbridge.nn.kernels import memory
     from gnnbridge.nn.kernels.emitter import lanes_of
-    from gnnbridge.nn.kernels.loops_tiles import backward_sizes
+    from gnnbridge.nn.kernels.loops_tiles import backward_sizes, integers
     from gnnbridge.nn.kernels.strided import strided, whole_vectors
     from gnnbridge.nn.kernels.threads import run_parallel
 
@@ -153,10 +153,11 @@ def _backward(
         for head in range(kv_heads)
     ]
     lanes = lanes_of(query.element_size())
+    ranges = cover_start.size(1)
     tile_sizes = backward_sizes(rows, width, value.size(2), lanes)
 
     def call(*arguments: Any) -> None:
-        room = _integers(rows), memory.rooms(tile_sizes, query.dtype)
+        room = integers(rows, ranges), memory.rooms(tile_sizes, query.dtype)
         loops.backward(*arguments, room)
 
     run_parallel(call, calls)
@@ -169,14 +170,6 @@ def _backward(
 
 def _sum(parts: Tensor) -> Tensor:
     return parts[0] if len(parts) == 1 else parts.sum(dim=0)
-
-
-def _integers(rows: int) -> Any:
-    """Room for the keys of a tile, of the next one, and for row numbers."""
-    from gnnbridge.nn.kernels.loops_tiles import KEYS
-
-    keys, ahead = np.empty((2, KEYS), np.int32)
-    return keys, ahead, np.empty(rows, np.int64)
 
 
 def _tiles(rows: int, *ranges: Tensor) -> Any:
