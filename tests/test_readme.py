@@ -23,7 +23,7 @@ def test_the_first_example_runs(capsys):
 
 def test_links_lead_somewhere():
     links = re.findall(r'\]\((?!https?:)([^)#]+)\)', README)
-    assert len(links) == 5
+    assert len(links) == 6
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
@@ -32,3 +32,14 @@ def test_the_errors_are_those_of_the_benchmark():
     rows = json.loads(path.read_text())['architectures']
     table = dict(re.findall(r'^\| `(\w+)` \| (\S+) \|', README, re.MULTILINE))
     assert table == {k: f'{v["logits"]:.1e}' for k, v in rows.items()}
+
+
+def test_the_speeds_are_those_of_the_benchmark(monkeypatch):
+    folder = ROOT / 'benchmarks'
+    results = json.loads(
+        (folder / 'results' / 'attention_kernels.json').read_text()
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    from attention.table import table
+
+    assert table(results) in README

@@ -1,6 +1,6 @@
 """Which kernel runs which graph.
 
-The thresholds are where the kernels cross in
+The thresholds are where the kernels cross in the line ``choices`` of
 ``benchmarks/attention_kernels.py``.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
+from typing import TypeGuard
 
 from gnnbridge.nn.formats import Windows
 
@@ -18,14 +19,14 @@ BACKENDS = (
 ROW_KERNELS = {'cpu': 'csr_cpu'}
 if find_spec('triton') is not None:
     ROW_KERNELS['cuda'] = 'csr_triton'
-# Edges below which the compiled kernels do not pay for their calls.
-SMALL = 1 << 12
+# Edges up to which the compiled kernels do not pay for their calls.
+SMALL = 1 << 10
 # Share of the pairs in its blocks that a window graph must use.
-_FILLED = 1 / 8
-# Share of a mask's pairs below which skipping the others pays.
+_FILLED = 0.3
+# Share of all pairs below which skipping the others in windows pays.
 _WORTH = 0.6
 # Share of all pairs above which a mask costs less than a list of edges.
-_DENSE = 0.4
+_DENSE = 0.25
 
 
 def check_backend(backend: str) -> None:
@@ -65,30 +66,32 @@ def choose(
         return backend, 'as asked for'
     if structure is not None:
         return 'dense', f"the graph is {structure}: torch's kernel, no edges"
-    if (
-        masked
-        and windows is not None
-        and device == 'cpu'
-        and windows.work <= _WORTH * num_pairs
-    ):
-        return 'row_window', (
-            f'rows of the mask are ranges (at most {windows.start.size(1)})'
-        )
     if masked:
+        if device == 'cpu' and _pays(windows, num_pairs):
+            return 'row_window', f'rows of the mask are ranges{_most(windows)}'
         return 'dense', 'the graph is a mask'
     if num_edges <= SMALL:
         return 'scatter', 'the graph is small'
-    if num_edges >= _DENSE * num_pairs:
-        return 'dense', 'most pairs are edges: a mask costs less than a list'
-    if windows is not None and num_edges >= _FILLED * windows.work:
+    if _pays(windows, num_pairs) and num_edges >= _FILLED * windows.work:
         return 'row_window', (
-            f'rows are ranges of keys (at most {windows.start.size(1)}), and '
-            f'blocks of {windows.rows} queries use '
-            f'{num_edges / windows.work:.0%} of their pairs'
+            f'rows are ranges of keys{_most(windows)}, and blocks of '
+            f'{windows.rows} queries use {num_edges / windows.work:.0%} of '
+            'their pairs'
         )
+    if num_edges >= _DENSE * num_pairs:
+        return 'dense', 'many pairs are edges: a mask costs less than a list'
     if device in ROW_KERNELS:
         return ROW_KERNELS[device], 'the graph is sparse and irregular'
     return 'scatter', f'the graph is irregular and no kernel runs on {device}'
+
+
+def _pays(windows: Windows | None, num_pairs: int) -> TypeGuard[Windows]:
+    """Whether enough pairs are outside of the blocks of a window graph."""
+    return windows is not None and windows.work <= _WORTH * num_pairs
+
+
+def _most(windows: Windows) -> str:
+    return f' (at most {windows.start.size(1)})'
 
 
 def _check_forced(

@@ -41,19 +41,26 @@ def test_small_graphs_are_scattered():
         assert chosen(SMALL + 1, **given) != 'scatter'
 
 
-def test_nearly_all_pairs_are_a_mask():
-    limit = int(0.4 * PAIRS) + 1
+def test_many_of_all_pairs_are_a_mask():
+    limit = PAIRS // 4
     assert chosen(limit) == 'dense'
     assert chosen(limit - 1) == 'csr_cpu'
-    assert chosen(limit, windows=windows(500)) == 'dense'
 
 
 def test_windows_are_chosen_where_their_blocks_are_filled():
     # 1024 queries times 64 keys are 65536 pairs.
     work = windows(64).work
     assert work == 1 << 16
-    assert chosen(work // 8, windows=windows(64)) == 'row_window'
-    assert chosen(work // 8 - 1, windows=windows(64)) == 'csr_cpu'
+    limit = int(0.3 * work) + 1
+    assert chosen(limit, windows=windows(64)) == 'row_window'
+    assert chosen(limit - 1, windows=windows(64)) == 'csr_cpu'
+
+
+def test_wide_windows_are_chosen_until_they_are_most_pairs():
+    few, many = windows(600), windows(640)
+    assert few.work <= 0.6 * PAIRS < many.work
+    assert chosen(few.work, windows=few) == 'row_window'
+    assert chosen(many.work, windows=many) == 'dense'
 
 
 def test_masks_are_dense_unless_their_windows_are_few_pairs():
@@ -132,7 +139,7 @@ def ran(monkeypatch):
     return names
 
 
-NEAR = torch.arange(130)[:, None] - torch.arange(130)
+NEAR = torch.arange(260)[:, None] - torch.arange(260)
 GRAPHS = {
     'dense': NEAR >= 0,
     'row_window': (NEAR >= 0) & (NEAR < 40),
@@ -163,7 +170,7 @@ def run_graph(plan, *, dropout=0.0, hook=False, functional=False, **options):
         conv.register_message_forward_hook(lambda *given: None)
     if 'edge_bias' in options:
         options['edge_bias'] = torch.zeros(plan.num_edges)
-    x = torch.ones(130, 2, 4)
+    x = torch.ones(260, 2, 4)
     if functional:
         return torch.func.vmap(lambda y: conv(y, x, x, plan))(x[None])
     return conv(x, x, x, plan, **options)
@@ -174,7 +181,7 @@ def test_what_a_kernel_does_not_know_another_runs(option, ran):
     options, expected = FALLBACKS[option]
     for (backend, mask), kernel in zip(GRAPHS.items(), expected, strict=True):
         query, key = mask.nonzero().t()
-        plan = plan_attention(torch.stack([key, query]), (130, 130))
+        plan = plan_attention(torch.stack([key, query]), (260, 260))
         assert plan.backend == backend
         ran.clear()
         run_graph(plan, **options)
@@ -183,26 +190,26 @@ def test_what_a_kernel_does_not_know_another_runs(option, ran):
 
 def test_few_edges_are_scattered_where_windows_do_not_do(ran, monkeypatch):
     monkeypatch.setattr(running, 'SMALL', PAIRS)
-    plan = plan_attention('causal', (130, 130), backend='row_window')
+    plan = plan_attention('causal', (260, 260), backend='row_window')
     run_graph(plan, dropout=0.5)
     assert ran == ['row_window']
     query, key = GRAPHS['row_window'].nonzero().t()
     run_graph(
-        plan_attention(torch.stack([key, query]), (130, 130)), dropout=0.5
+        plan_attention(torch.stack([key, query]), (260, 260)), dropout=0.5
     )
     assert ran == ['row_window']
 
 
 def test_a_forced_kernel_says_what_it_does_not_know():
-    plan = plan_attention('causal', (130, 130), backend='csr_cpu')
+    plan = plan_attention('causal', (260, 260), backend='csr_cpu')
     with pytest.raises(
         NotImplementedError, match=r"'csr_cpu' \(got torch.func"
     ):
         run_graph(plan, functional=True)
     for backend in ('dense', 'row_window', 'scatter'):
-        plan = plan_attention('causal', (130, 130), backend=backend)
-        assert run_graph(plan, functional=True).shape == (1, 130, 2, 4)
-    plan = plan_attention('causal', (130, 130), backend='flex')
+        plan = plan_attention('causal', (260, 260), backend=backend)
+        assert run_graph(plan, functional=True).shape == (1, 260, 2, 4)
+    plan = plan_attention('causal', (260, 260), backend='flex')
     with pytest.raises(ValueError, match=r"'edge_bias', dropout .* 'flex'"):
         run_graph(plan, dropout=0.5)
 

@@ -168,7 +168,7 @@ def test_plans_are_compared_by_identity():
     assert len({plan, plan, other}) == 2
 
 
-N = 130
+N = 260
 CAUSAL = ones(N, N).tril()
 GRAPHS = {
     # Structure, ranges of keys of a row, and backend where it is not small.
@@ -176,18 +176,18 @@ GRAPHS = {
     'full': (edges_of(ones(N, N)), 'full', 1, 'dense'),
     'window': (window_graph(N, 40).edge_index, None, 1, 'row_window'),
     'window and sinks': (
-        window_graph(N, 20, sinks=3).edge_index, None, 2, 'row_window',
+        window_graph(N, 40, sinks=3).edge_index, None, 2, 'row_window',
     ),
     'diagonal': (torch.arange(N).expand(2, N), None, 1, 'csr_cpu'),
     'blocks': (
-        edges_of(torch.block_diag(*ones(10, 13, 13))), None, 1, 'row_window',
+        edges_of(torch.block_diag(*ones(5, 52, 52))), None, 1, 'row_window',
     ),
     'prefix': (prefix_graph(N, 30).edge_index, None, 1, 'dense'),
     'dilated': (dilated_graph(N, 12, 2).edge_index, None, None, 'csr_cpu'),
     'strictly lower': (edges_of(CAUSAL.tril(-1)), None, 1, 'dense'),
     'upper': (edges_of(CAUSAL.t()), None, 1, 'dense'),
     'three ranges': (
-        edges_of(torch.arange(N).expand(N, N) % 49 < 9), None, 4, 'row_window',
+        edges_of(torch.arange(N).expand(N, N) % 97 < 18), None, 4, 'row_window',
     ),
     'random': (
         edges_of(torch.rand(N, N, generator=torch.manual_seed(0)) < 0.1),
