@@ -294,6 +294,22 @@ def test_large_scores_neither_overflow_nor_lose_their_order():
         assert all(x.isfinite().all() for x in actual)
 
 
+@pytest.mark.parametrize('nodes', [slice(1, 2), slice(None)])
+def test_nan_comes_out_where_it_is_seen(nodes):
+    mask = mask_of(6, 5)
+    graph = graph_of(mask)
+    query, key, value = inputs_of(mask, 2, 2, (3, 3), torch.float32)
+    key[nodes] = float('nan')
+    out, lse, _ = csr_triton.forward(
+        query, key, value, *graph[0], **options_of(mask, 2, ()),
+        return_weights=False,
+    )  # fmt: skip
+    seen = mask[:, nodes].any(dim=1)
+    for x in (out.flatten(1), lse):
+        assert torch.equal(x.isnan().all(dim=1), seen)
+        assert torch.equal(x.isnan().any(dim=1), seen)
+
+
 @pytest.mark.parametrize(('queries', 'keys'), [(3, 4), (0, 4), (3, 0)])
 def test_graphs_without_edges(queries, keys):
     mask = torch.zeros(queries, keys, dtype=torch.bool, device=DEVICE)
