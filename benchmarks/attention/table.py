@@ -70,7 +70,6 @@ def table(results: dict[str, Any]) -> str:
 
 
 BOTH = 'forward_backward'
-THREE = '|---|---|---|'
 
 
 def _cell(line: dict[str, Any]) -> str:

@@ -58,7 +58,8 @@ def forward(
     rows = _FEW if shared else _MANY
     options = (
         float(scale), float(softcap or 0.0), edge_bias is not None,
-        s_aux is not None, keep is not None, return_weights, shared, rows,
+        s_aux is not None, keep is not None, return_weights, rows if shared else 0,
+        rows,
     )  # fmt: skip
     arguments = (
         strided(query), strided(key), strided(value), strided(target),
@@ -129,8 +130,8 @@ def backward(
         )
         options = (
             float(scale), float(softcap or 0.0), edge_bias is not None,
-            keep is not None, grad_alpha is not None, bias_grad, shared, rows,
-            first,
+            keep is not None, grad_alpha is not None, bias_grad,
+            rows if shared else 0, rows, first,
         )  # fmt: skip
         arguments = (
             strided(grad_out), strided(query), strided(key), strided(value),
@@ -142,7 +143,7 @@ def backward(
         to_keys = (
             strided(grad_out), strided(query), p, ds, strided(dk), strided(dv),
             starts, row.numpy(), edge.numpy(), sizes,
-            (float(scale), shared, rows, first),
+            (float(scale), rows if shared else 0, rows, first),
         )  # fmt: skip
         works = _works(colptr, these, shared, groups)
         _run(loops_csr_backward.backward_keys, to_keys, works, of_keys, query)

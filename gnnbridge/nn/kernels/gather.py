@@ -11,6 +11,7 @@ from functools import reduce
 from itertools import chain
 from typing import Any, TypeAlias
 
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -104,19 +105,18 @@ def gather_dots(  # type: ignore[no-untyped-def]
     return signature, generate
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic
 def gather_sum(  # type: ignore[no-untyped-def]
     typing, weight, w_at, y, y_at, other, first, count, node, width, factor,
     out, to, add,
 ):  # fmt: skip
     """``out (+)= factor * sum_n weight[n] * y[other[first + n]]``.
 
-    ``add`` is a literal, 0 or 1; the rest is as in :func:`gather_dots`.
+    ``add`` says whether to add; the rest is as in :func:`gather_dots`.
     """
-    keep = add.literal_value
     signature = types.void(
         weight, _index, y, _index, other, _index, _index, _index, _index,
-        y.dtype, out, _index, add,
+        y.dtype, out, _index, types.boolean,
     )  # fmt: skip
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -127,6 +127,7 @@ def gather_sum(  # type: ignore[no-untyped-def]
         count, node, width, factor = args[6:10]
         target = emit.pointer(out, args[10], args[11])
         factor = emit.splat(factor)
+        add = builder.trunc(args[12], ir.IntType(1))
         fours = builder.ashr(count, integer(2))
 
         def body(offset: Any, vectors: int) -> None:
@@ -162,9 +163,10 @@ def gather_sum(  # type: ignore[no-untyped-def]
                 values = [builder.load(total) for total in totals]
                 value = emit.mul(reduce(emit.add, values), factor)
                 at = builder.add(offset, integer(vector * emit.lanes))
-                if keep:
-                    value = emit.add(value, emit.load(target, at))
-                emit.store(value, target, at)
+                there = builder.select(
+                    add, emit.load(target, at), emit.constant(0.0)
+                )
+                emit.store(emit.add(value, there), target, at)
 
         emit.blocks(width, body)
         return context.get_dummy_value()

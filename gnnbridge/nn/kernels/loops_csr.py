@@ -21,7 +21,6 @@ from gnnbridge.nn.kernels.loops_rows import (
 )
 from gnnbridge.nn.kernels.numba_options import compiled, inlined
 from gnnbridge.nn.kernels.simd import exp_sum, peak
-from gnnbridge.nn.kernels.strided import Strided
 
 
 @compiled
@@ -52,8 +51,8 @@ def forward(  # type: ignore[no-untyped-def]
         other: Key of each edge ``[E]``.
         size: ``(queries, keys, heads per key head, width, value width)``.
         options: ``(scale, softcap or 0, with bias, with sink, with keep,
-            whether to write alpha, whether to ask for nodes ahead, rows of a
-            block)``.
+            whether to write alpha, rows by which to ask for nodes ahead or 0,
+            rows of a block)``.
         work: ``(first row, last row, first head, last head)``.
         rooms: Memory: for the keys and values of a head, or empty where these
             are used as they are, for the scores of a block and for its rows.
@@ -62,30 +61,22 @@ def forward(  # type: ignore[no-untyped-def]
     scale, softcap, has_bias, has_sink, has_keep, weights, ahead, rows = options
     number = q.data.dtype.type
     lanes = LANES * 4 // q.data.itemsize
-    heads = work[3] - work[2]
     s, inverse = rooms[2], rooms[3]
     block = work[0]
     while block < work[1]:
         stop = block_end(start, block, work[1], rows)
         for head in range(work[2], work[3]):
             kv = head // groups
-            k, v = keys, values
             # A copy is good for all heads of a work: they have the same keys.
             new = block == work[0] and head == work[2]
-            if len(rooms[0]) > 0:
-                if new:
-                    side_by_side(keys, kv, num_keys, width, rooms[0])
-                k = Strided(rooms[0], width, 0)
+            k = side_by_side(keys, kv, num_keys, width, rooms[0], new)
             at = 0
             for row in range(block, stop):
                 first = start[row]
                 count = start[row + 1] - first
-                if ahead:
-                    fetch_ahead(
-                        keys, work[2] // groups * keys.head, other, start,
-                        row + rows, work,
-                        (head - work[2], heads), heads // groups * width,
-                    )  # fmt: skip
+                fetch_ahead(
+                    keys, other, start, row, ahead, work, head, groups, width
+                )
                 own = row * q.node + head * q.head
                 fetch_own(q, own, width)
                 gather_dots(
@@ -108,24 +99,26 @@ def forward(  # type: ignore[no-untyped-def]
                     e = (first + n) * keep.node + head * keep.head
                     s[at + n] *= keep.data[e]
                 at += full(count, lanes)
-            if len(rooms[1]) > 0:
-                if new:
-                    side_by_side(values, kv, num_keys, value_width, rooms[1])
-                v = Strided(rooms[1], value_width, 0)
+            v = side_by_side(values, kv, num_keys, value_width, rooms[1], new)
             at = 0
             for row in range(block, stop):
                 first = start[row]
                 count = start[row + 1] - first
-                if ahead:
-                    fetch_ahead(
-                        values, work[2] // groups * values.head, other, start,
-                        row + rows, work,
-                        (head - work[2], heads), heads // groups * value_width,
-                    )  # fmt: skip
+                fetch_ahead(
+                    values,
+                    other,
+                    start,
+                    row,
+                    ahead,
+                    work,
+                    head,
+                    groups,
+                    value_width,
+                )
                 gather_sum(
                     s, at, v.data, kv * v.head, other, first, count, v.node,
                     value_width, inverse[row - block],
-                    out.data, row * out.node + head * out.head, 0,
+                    out.data, row * out.node + head * out.head, False,
                 )  # fmt: skip
                 at += full(count, lanes)
         block = stop

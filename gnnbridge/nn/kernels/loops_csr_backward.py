@@ -22,7 +22,6 @@ from gnnbridge.nn.kernels.loops_rows import (
 )
 from gnnbridge.nn.kernels.numba_options import compiled
 from gnnbridge.nn.kernels.simd import exp_sum, fill, scaled, soften
-from gnnbridge.nn.kernels.strided import Strided
 
 
 @compiled
@@ -53,10 +52,10 @@ def backward_rows(  # type: ignore[no-untyped-def]
     ``dq``, the bias's ``db``, ``delta``, and for the keys' pass, over edges,
     ``p`` (weights after dropout) and ``ds`` (gradients of the scores before
     bias and softcap). ``options`` is (scale, softcap or 0, with bias, with
-    keep, with to_alpha, write db, whether to ask for nodes ahead, rows of a
-    block, first head of ``p`` and ``ds``); the fourth and fifth of ``rooms``
-    are for the scores' gradients and the softcap's slopes; the rest is as in
-    :func:`forward`.
+    keep, with to_alpha, write db, rows by which to ask for nodes ahead or 0,
+    rows of a block, first head of ``p`` and ``ds``); the fourth and fifth of
+    ``rooms`` are for the scores' gradients and the softcap's slopes; the rest
+    is as in :func:`forward`.
     """
     _, num_keys, groups, width, value_width = size
     scale, softcap, has_bias, has_keep, has_to, write = options[:6]
@@ -64,30 +63,22 @@ def backward_rows(  # type: ignore[no-untyped-def]
     number = q.data.dtype.type
     lanes = LANES * 4 // q.data.itemsize
     zero, one, nothing = number(0), number(1), number(-np.inf)
-    heads = work[3] - work[2]
     s, dp, slope = rooms[2], rooms[3], rooms[4]
     block = work[0]
     while block < work[1]:
         stop = block_end(start, block, work[1], rows)
         for head in range(work[2], work[3]):
             kv = head // groups
-            k, v = keys, values
             # A copy is good for all heads of a work: they have the same keys.
             new = block == work[0] and head == work[2]
-            if len(rooms[0]) > 0:
-                if new:
-                    side_by_side(keys, kv, num_keys, width, rooms[0])
-                k = Strided(rooms[0], width, 0)
+            k = side_by_side(keys, kv, num_keys, width, rooms[0], new)
             at = 0
             for row in range(block, stop):
                 first = start[row]
                 count = start[row + 1] - first
-                if ahead:
-                    fetch_ahead(
-                        keys, work[2] // groups * keys.head, other, start,
-                        row + rows, work,
-                        (head - work[2], heads), heads // groups * width,
-                    )  # fmt: skip
+                fetch_ahead(
+                    keys, other, start, row, ahead, work, head, groups, width
+                )
                 own = row * q.node + head * q.head
                 fetch_own(q, own, width)
                 gather_dots(
@@ -109,20 +100,22 @@ def backward_rows(  # type: ignore[no-untyped-def]
                 else:
                     exp_sum(s, at, full(count, lanes), level)
                 at += full(count, lanes)
-            if len(rooms[1]) > 0:
-                if new:
-                    side_by_side(values, kv, num_keys, value_width, rooms[1])
-                v = Strided(rooms[1], value_width, 0)
+            v = side_by_side(values, kv, num_keys, value_width, rooms[1], new)
             at = 0
             for row in range(block, stop):
                 first = start[row]
                 count = start[row + 1] - first
-                if ahead:
-                    fetch_ahead(
-                        values, work[2] // groups * values.head, other, start,
-                        row + rows, work,
-                        (head - work[2], heads), heads // groups * value_width,
-                    )  # fmt: skip
+                fetch_ahead(
+                    values,
+                    other,
+                    start,
+                    row,
+                    ahead,
+                    work,
+                    head,
+                    groups,
+                    value_width,
+                )
                 own = row * g.node + head * g.head
                 fetch_own(g, own, value_width)
                 gather_dots(
@@ -160,7 +153,7 @@ def backward_rows(  # type: ignore[no-untyped-def]
                 gather_sum(
                     dp, at, k.data, kv * k.head, other, first, count, k.node,
                     width, number(scale),
-                    dq.data, row * dq.node + head * dq.head, 0,
+                    dq.data, row * dq.node + head * dq.head, False,
                 )  # fmt: skip
                 at += full(count, lanes)
         block = stop
@@ -186,14 +179,13 @@ def backward_keys(  # type: ignore[no-untyped-def]
 
     ``dk`` and ``dv`` are written. ``start``, ``other`` and ``edge`` give for
     each key its edges, their queries and their positions in ``p`` and ``ds``;
-    ``options`` is (scale, whether to ask for nodes ahead, keys of a block,
-    first head of ``p`` and ``ds``), ``work`` (first key, last key, first head,
-    last head).
+    ``options`` is (scale, keys by which to ask for nodes ahead or 0, keys of a
+    block, first head of ``p`` and ``ds``), ``work`` (first key, last key, first
+    head, last head).
     """
     num_queries, _, groups, width, value_width = size
     scale, ahead, rows, origin = options
     number = queries.data.dtype.type
-    heads = work[3] - work[2]
     weight = rooms[2]
     block = work[0]
     while block < work[1]:
@@ -205,33 +197,22 @@ def backward_keys(  # type: ignore[no-untyped-def]
                 if values:
                     x, wide, of, to = grads, value_width, p, dv
                     factor = number(1)
-                source = x
-                if len(rooms[values]) > 0:
-                    if groups > 1 or block == work[0]:
-                        side_by_side(x, head, num_queries, wide, rooms[values])
-                    source = Strided(rooms[values], wide, 0)
+                source = side_by_side(
+                    x, head, num_queries, wide, rooms[values],
+                    groups > 1 or block == work[0],
+                )  # fmt: skip
                 for key in range(block, stop):
-                    if ahead:
-                        fetch_ahead(
-                            x, work[2] * x.head, other, start, key + rows, work,
-                            (head - work[2], heads), heads * wide,
-                        )  # fmt: skip
+                    fetch_ahead(
+                        x, other, start, key, ahead, work, head, 1, wide
+                    )
                     first = start[key]
                     count = start[key + 1] - first
                     for n in range(count):
                         e = edge[first + n] * of.node
                         weight[n] = of.data[e + (head - origin) * of.head]
-                    at = key * to.node + kv * to.head
-                    if head % groups == 0:
-                        gather_sum(
-                            weight, 0, source.data, head * source.head, other,
-                            first, count, source.node, wide, factor, to.data,
-                            at, 0,
-                        )  # fmt: skip
-                    else:
-                        gather_sum(
-                            weight, 0, source.data, head * source.head, other,
-                            first, count, source.node, wide, factor, to.data,
-                            at, 1,
-                        )  # fmt: skip
+                    gather_sum(
+                        weight, 0, source.data, head * source.head, other,
+                        first, count, source.node, wide, factor, to.data,
+                        key * to.node + kv * to.head, head % groups != 0,
+                    )  # fmt: skip
         block = stop

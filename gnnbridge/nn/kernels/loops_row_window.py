@@ -17,7 +17,6 @@ from gnnbridge.nn.kernels.loops_tiles import (
     KEYS,
     cover,
     fetch,
-    four_rows,
     mask,
     next_keys,
     pack,
@@ -28,7 +27,7 @@ from gnnbridge.nn.kernels.loops_tiles import (
     turn,
 )
 from gnnbridge.nn.kernels.numba_options import compiled
-from gnnbridge.nn.kernels.simd import exp_sum, fill, peak, scaled, soften
+from gnnbridge.nn.kernels.simd import exp_sum, fill, gemm4, peak, scaled, soften
 
 
 @compiled
@@ -109,10 +108,9 @@ def forward(  # type: ignore[no-untyped-def]
                     length = high - low // lanes * lanes
                     low = low // lanes * lanes
                     last = low + (length + lanes - 1) // lanes * lanes
-                    four_rows(
-                        s, low, KEYS, query, four * width,
-                        width, 1, turned, low, KEYS, (last - low, width),
-                        False,
+                    gemm4(
+                        s, low, KEYS, query, four * width, width, 1,
+                        turned, low, KEYS, width, last - low, False,
                     )  # fmt: skip
                     for r in range(four, end):
                         row = (r - four) * KEYS
@@ -134,9 +132,9 @@ def forward(  # type: ignore[no-untyped-def]
                                 )  # fmt: skip
                             highest[r] = top
                         mass[r] += exp_sum(s, row + low, last - low, top)
-                    four_rows(
-                        total, four * wide, wide, s, low, KEYS,
-                        1, value, low * wide, wide, (wide, length), True,
+                    gemm4(
+                        total, four * wide, wide, s, low, KEYS, 1,
+                        value, low * wide, wide, length, wide, True,
                     )  # fmt: skip
                 n, keys, ahead = coming, ahead, keys
             for r in range(count):

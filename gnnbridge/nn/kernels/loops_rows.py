@@ -17,6 +17,7 @@ from gnnbridge.nn.kernels.simd import (
     scaled,
     soften,
 )
+from gnnbridge.nn.kernels.strided import Strided
 
 # Edges of a block, of which some numbers each wait for the next step.
 EDGES = 1 << 16
@@ -42,26 +43,35 @@ def full(count, lanes):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def side_by_side(x, head, nodes, width, out):  # type: ignore[no-untyped-def]
-    """The rows of one head, copied so that they lie next to each other."""
-    for node in range(nodes):
+def side_by_side(x, head, nodes, width, room, new):  # type: ignore[no-untyped-def]
+    """The rows of one head, next to each other in a room if there is one.
+
+    They are copied if the copy is to be ``new``.
+    """
+    if len(room) == 0:
+        return x
+    for node in range(nodes if new else 0):
         at = node * x.node + head * x.head
         # Rows lie on pages of their own, which take time to find.
         prefetch(x.data, at + 12 * x.node, width)
-        scaled(x.data, at, out, node * width, width, out.dtype.type(1), 0)
+        scaled(x.data, at, room, node * width, width, room.dtype.type(1), 0)
+    return Strided(room, width, 0)
 
 
 @inlined
-def fetch_ahead(x, at, other, start, row, work, turn, size):  # type: ignore[no-untyped-def]
-    """Asks for the nodes of a later row, ``size`` numbers from ``at`` on.
+def fetch_ahead(x, other, start, row, ahead, work, head, groups, width):  # type: ignore[no-untyped-def]
+    """Asks for the nodes of the row ``ahead`` of this one, unless that is 0.
 
-    ``turn`` is (number of this time, number of times): as many times as there
-    are heads, each a part of the edges, so that memory is never idle.
+    All heads of a work are asked for, at each of them for a part of the edges,
+    so that memory is never idle. ``groups`` of them share a head of ``x``.
     """
-    if row < work[1]:
+    row += ahead
+    if ahead > 0 and row < work[1]:
+        heads = work[3] - work[2]
         fetch_rows(
-            x.data, at, other, start[row] + turn[0], start[row + 1],
-            turn[1], x.node, size,
+            x.data, work[2] // groups * x.head, other,
+            start[row] + head - work[2], start[row + 1], heads, x.node,
+            heads // groups * width,
         )  # fmt: skip
 
 

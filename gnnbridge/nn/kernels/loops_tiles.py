@@ -78,60 +78,13 @@ def padded(width, lanes):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def four_rows(  # type: ignore[no-untyped-def]
-    c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, shape, add,
-):  # fmt: skip
-    """``c (+)= a @ b`` for four rows; ``shape`` is (columns, length)."""
-    lanes = LANES * 4 // c.itemsize
-    columns, length = shape
-    j = 0
-    while j < columns:
-        left = columns - j
-        if left >= 4 * lanes:
-            if add:
-                gemm4(
-                    c, c_at + j, c_row, a, a_at, a_row, a_step,
-                    b, b_at + j, b_row, length, 4, 1,
-                )  # fmt: skip
-            else:
-                gemm4(
-                    c, c_at + j, c_row, a, a_at, a_row, a_step,
-                    b, b_at + j, b_row, length, 4, 0,
-                )  # fmt: skip
-            j += 4 * lanes
-        elif left > lanes:
-            if add:
-                gemm4(
-                    c, c_at + j, c_row, a, a_at, a_row, a_step,
-                    b, b_at + j, b_row, length, 2, 1,
-                )  # fmt: skip
-            else:
-                gemm4(
-                    c, c_at + j, c_row, a, a_at, a_row, a_step,
-                    b, b_at + j, b_row, length, 2, 0,
-                )  # fmt: skip
-            j += 2 * lanes
-        else:
-            if add:
-                gemm4(
-                    c, c_at + j, c_row, a, a_at, a_row, a_step,
-                    b, b_at + j, b_row, length, 1, 1,
-                )  # fmt: skip
-            else:
-                gemm4(
-                    c, c_at + j, c_row, a, a_at, a_row, a_step,
-                    b, b_at + j, b_row, length, 1, 0,
-                )  # fmt: skip
-            j += lanes
-
-
-@inlined
 def product(c, c_row, a, a_row, a_step, b, b_row, shape, add):  # type: ignore[no-untyped-def]
     """``c (+)= a @ b``; ``shape`` is (rows, columns, length)."""
-    for i in range(0, shape[0], 4):
-        four_rows(
+    rows, columns, length = shape
+    for i in range(0, rows, 4):
+        gemm4(
             c, i * c_row, c_row, a, i * a_row, a_row, a_step, b, 0, b_row,
-            (shape[1], shape[2]), add,
+            length, columns, add,
         )  # fmt: skip
 
 

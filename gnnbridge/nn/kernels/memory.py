@@ -27,8 +27,7 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """A tensor that is about to be filled.
 
     Large ones are numpy's: it asks Linux for huge pages, of which a fresh
-    array needs far fewer (half the time of writing 50 MB once is spent on
-    getting pages of the usual size).
+    array needs far fewer.
     """
     size = int(np.prod(shape))
     if size * dtype.itemsize < _LARGE or dtype not in NUMPY:

@@ -27,20 +27,19 @@ from gnnbridge.nn.kernels.emitter import (
 _index = types.int64
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic
 def gemm4(  # type: ignore[no-untyped-def]
     typing, c, c_offset, c_row, a, a_offset, a_row, a_step, b, b_offset, b_step,
-    length, width, add,
+    length, columns, add,
 ):  # fmt: skip
-    """``c[4, width * lanes] (+)= a[4, length] @ b[length, width * lanes]``.
+    """``c[4, columns] (+)= a[4, length] @ b[length, columns]``.
 
-    ``width`` (vectors) and ``add`` (0 or 1) are literals: the product lives in
-    ``4 * width`` registers until it is stored once.
+    ``columns`` are whole vectors, ``add`` says whether to add: up to four
+    vectors of each row live in registers until they are stored once.
     """
-    vectors, keep = width.literal_value, add.literal_value
     signature = types.void(
         c, _index, _index, a, _index, _index, _index, b, _index, _index,
-        _index, width, add,
+        _index, _index, types.boolean,
     )  # fmt: skip
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -48,34 +47,46 @@ def gemm4(  # type: ignore[no-untyped-def]
         out = emit.pointer(c, args[0], args[1])
         left = emit.pointer(a, args[3], args[4])
         right = emit.pointer(b, args[7], args[8])
-        outs = [
-            emit.at(out, builder.mul(args[2], integer(row))) for row in range(4)
-        ]
         lefts = [
             emit.at(left, builder.mul(args[5], integer(row)))
             for row in range(4)
         ]
-        starts = [x * emit.lanes for x in range(vectors)]
-        totals = [
-            [cgutils.alloca_once(builder, emit.vector) for _ in starts]
-            for _ in range(4)
-        ]
-        for pointer, row in zip(outs, totals, strict=True):
-            for start, total in zip(starts, row, strict=True):
-                first = emit.load(pointer, start) if keep else None
-                builder.store(first or emit.constant(0.0), total)
-        with cgutils.for_range(builder, args[10], intp=INT) as loop:
-            line = emit.at(right, builder.mul(loop.index, args[9]))
-            factors = [emit.load(line, start) for start in starts]
-            step = builder.mul(loop.index, args[6])
-            for pointer, row in zip(lefts, totals, strict=True):
-                scalar = emit.splat(builder.load(emit.at(pointer, step)))
-                for factor, total in zip(factors, row, strict=True):
-                    value = emit.fma(scalar, factor, builder.load(total))
-                    builder.store(value, total)
-        for pointer, row in zip(outs, totals, strict=True):
-            for start, total in zip(starts, row, strict=True):
-                emit.store(builder.load(total), pointer, start)
+        add = builder.trunc(args[12], ir.IntType(1))
+
+        def body(offset: Any, vectors: int) -> None:
+            outs = [
+                emit.at(
+                    out,
+                    builder.add(builder.mul(args[2], integer(row)), offset),
+                )
+                for row in range(4)
+            ]
+            starts = [x * emit.lanes for x in range(vectors)]
+            totals = [
+                [cgutils.alloca_once(builder, emit.vector) for _ in starts]
+                for _ in range(4)
+            ]
+            for pointer, row in zip(outs, totals, strict=True):
+                for start, total in zip(starts, row, strict=True):
+                    first = builder.select(
+                        add, emit.load(pointer, start), emit.constant(0.0)
+                    )
+                    builder.store(first, total)
+            with cgutils.for_range(builder, args[10], intp=INT) as loop:
+                line = builder.add(builder.mul(loop.index, args[9]), offset)
+                line = emit.at(right, line)
+                factors = [emit.load(line, start) for start in starts]
+                step = builder.mul(loop.index, args[6])
+                for pointer, row in zip(lefts, totals, strict=True):
+                    scalar = emit.splat(builder.load(emit.at(pointer, step)))
+                    for factor, total in zip(factors, row, strict=True):
+                        value = emit.fma(scalar, factor, builder.load(total))
+                        builder.store(value, total)
+            for pointer, row in zip(outs, totals, strict=True):
+                for start, total in zip(starts, row, strict=True):
+                    emit.store(builder.load(total), pointer, start)
+
+        emit.blocks(args[11], body)
         return context.get_dummy_value()
 
     return signature, generate

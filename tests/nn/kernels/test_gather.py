@@ -23,17 +23,15 @@ def dots(x, x_at, y, y_at, other, first, count, node, width, factor, out, to):
     )
 
 
-def sum_of(add):
-    @njit
-    def function(
-        weight, w_at, y, y_at, other, first, count, node, width, factor, out, to
-    ):
-        gather.gather_sum(
-            weight, w_at, y, y_at, other, first, count, node, width, factor,
-            out, to, add,
-        )  # fmt: skip
-
-    return function
+@njit
+def total(
+    weight, w_at, y, y_at, other, first, count, node, width, factor, out, to,
+    add,
+):  # fmt: skip
+    gather.gather_sum(
+        weight, w_at, y, y_at, other, first, count, node, width, factor, out,
+        to, add,
+    )  # fmt: skip
 
 
 @njit
@@ -78,21 +76,20 @@ def test_dots_with_the_rows_of_edges(vectors, integer, dtype):
 @FLOATS
 @INTEGERS
 @VECTORS
-@pytest.mark.parametrize('add', [0, 1])
+@pytest.mark.parametrize('add', [False, True])
 def test_weighted_sum_of_the_rows_of_edges(add, vectors, integer, dtype):
     width = vectors * lanes_of(dtype)
     y, other = graph(vectors, dtype, integer)
     weight = np.arange(80).astype(dtype) % 5 - 2
-    function = sum_of(add)
     for count in [0, 1, 2, 3, 4, 5, 8, 66]:
         out = np.arange(width + 9).astype(dtype)
         expected = out.copy()
         rows = y[other[7 : 7 + count], width : 2 * width]
-        total = 3 * weight[2 : 2 + count] @ rows
-        expected[4 : 4 + width] = add * out[4 : 4 + width] + total
-        function(
+        added = 3 * weight[2 : 2 + count] @ rows
+        expected[4 : 4 + width] = add * out[4 : 4 + width] + added
+        total(
             weight, 2, y.ravel(), width, other, 7, count, y.shape[1], width,
-            dtype(3), out, 4,
+            dtype(3), out, 4, add,
         )  # fmt: skip
         assert (out == expected).all()
 

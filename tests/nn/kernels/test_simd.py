@@ -69,15 +69,11 @@ def fetch(x, offset, count):
     simd.prefetch(x, offset, count)
 
 
-def gemm4_of(width, add):
-    @njit
-    def function(c, to, c_row, a, at, a_row, a_step, b, of, b_row, length):
-        simd.gemm4(
-            c, to, c_row, a, at, a_row, a_step, b, of, b_row, length, width,
-            add,
-        )  # fmt: skip
-
-    return function
+@njit
+def gemm4(c, to, c_row, a, at, a_row, a_step, b, of, b_row, length, width, add):
+    simd.gemm4(
+        c, to, c_row, a, at, a_row, a_step, b, of, b_row, length, width, add
+    )
 
 
 def mask_of(count):
@@ -255,10 +251,10 @@ def test_transpose_of_a_square_block(dtype):
 
 
 @pytest.mark.parametrize('dtype', FLOATS)
-@pytest.mark.parametrize('add', [0, 1])
-@pytest.mark.parametrize('width', [1, 2, 4])
+@pytest.mark.parametrize('add', [False, True])
+@pytest.mark.parametrize('width', [1, 2, 3, 4, 9])
 def test_products_of_four_rows(width, add, dtype):
-    function, columns = gemm4_of(width, add), width * lanes_of(dtype)
+    columns = width * lanes_of(dtype)
     for length, turned in [(0, False), (1, False), (9, False), (9, True)]:
         a = whole(4, length, dtype=dtype, seed=1)
         b = whole(length, columns, dtype=dtype, seed=2)
@@ -271,9 +267,9 @@ def test_products_of_four_rows(width, add, dtype):
         expected = out.copy()
         expected[:4, 1:] = a @ b + add * out[:4, 1:]
         flat = [x.astype(dtype).ravel() for x in (out, left, right)]
-        function(
+        gemm4(
             flat[0], 1, columns + 1, flat[1], sum(steps), *steps, flat[2], 2,
-            columns + 3, length,
+            columns + 3, length, columns, add,
         )  # fmt: skip
         assert (flat[0].reshape(out.shape) == expected).all()
 
