@@ -58,8 +58,8 @@ def forward(
     rows = _FEW if shared else _MANY
     options = (
         float(scale), float(softcap or 0.0), edge_bias is not None,
-        s_aux is not None, keep is not None, return_weights, rows if shared else 0,
-        rows,
+        s_aux is not None, keep is not None, return_weights,
+        rows if shared else 0, rows,
     )  # fmt: skip
     arguments = (
         strided(query), strided(key), strided(value), strided(target),
