@@ -19,8 +19,8 @@ BACKENDS = (
 ROW_KERNELS = {'cpu': 'csr_cpu'}
 if find_spec('triton') is not None:
     ROW_KERNELS['cuda'] = 'csr_triton'
-# Edges up to which the compiled kernels do not pay for their calls.
-SMALL = 1 << 10
+# Pairs up to which a mask of all of them is the fastest.
+SMALL = 1 << 16
 # Share of the pairs in its blocks that a window graph must use.
 _FILLED = 0.3
 # Share of all pairs below which skipping the others in windows pays.
@@ -70,8 +70,8 @@ def choose(
         if device == 'cpu' and _pays(windows, num_pairs):
             return 'row_window', f'rows of the mask are ranges{_most(windows)}'
         return 'dense', 'the graph is a mask'
-    if num_edges <= SMALL:
-        return 'scatter', 'the graph is small'
+    if num_pairs <= SMALL:
+        return 'dense', 'the graph is small: a mask costs less than a list'
     if _pays(windows, num_pairs) and num_edges >= _FILLED * windows.work:
         return 'row_window', (
             f'rows are ranges of keys{_most(windows)}, and blocks of '
@@ -87,7 +87,9 @@ def choose(
 
 def _pays(windows: Windows | None, num_pairs: int) -> TypeGuard[Windows]:
     """Whether enough pairs are outside of the blocks of a window graph."""
-    return windows is not None and windows.work <= _WORTH * num_pairs
+    if windows is None or windows.start.is_meta:
+        return False
+    return 0 < windows.work <= _WORTH * num_pairs
 
 
 def _most(windows: Windows) -> str:

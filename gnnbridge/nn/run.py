@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.typing import OptTensor
 
-from gnnbridge.nn.choice import ROW_KERNELS, SMALL
+from gnnbridge.nn.choice import ROW_KERNELS
 from gnnbridge.nn.kernels import csr, dense, row_window
 from gnnbridge.nn.kernels.once import differentiable_once
 from gnnbridge.nn.plan import AttentionPlan
@@ -140,16 +140,10 @@ def _kernel(plan: AttentionPlan, options: Options, query: Tensor) -> str:
     if general:
         return 'dense' if kernel == 'dense' else 'scatter'
     if kernel == 'row_window' and options.per_edge:
-        return _row_kernel(plan)
+        return ROW_KERNELS.get(plan.device.type, 'scatter')
     if kernel == 'dense' and _wants_windows(plan, query, options):
         return 'row_window'
     return kernel
-
-
-def _row_kernel(plan: AttentionPlan) -> str:
-    if plan.num_edges <= SMALL:
-        return 'scatter'
-    return ROW_KERNELS.get(plan.device.type, 'scatter')
 
 
 def _wants_windows(

@@ -261,10 +261,12 @@ def test_training_in_a_rewired_model():
     ids = torch.arange(2, 15).unsqueeze(0)
     with gb.rewire(model, sliding_window_graph(13, 1)):
         model(ids)[0].square().mean().backward()
-    # A token that sees only itself has attention 1, whatever its query is.
+    # A token that sees only itself has attention 1, whatever its query is: up
+    # to rounding there is nothing to learn.
     attention = model.model.layers[0].self_attn
-    assert attention.q_proj.weight.grad.abs().max() == 0
-    assert attention.v_proj.weight.grad.abs().max() > 0
+    most = attention.v_proj.weight.grad.abs().max()
+    assert most > 1e-3
+    assert attention.q_proj.weight.grad.abs().max() < 1e-5 * most
     model.activation_checkpointing_enable()
     with (
         pytest.raises(NotImplementedError, match='activation checkpointing'),

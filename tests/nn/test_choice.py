@@ -9,7 +9,7 @@ from gnnbridge.nn.naive import naive_attention
 from gnnbridge.nn.run import Options
 
 PAIRS = 1 << 20
-FEW = SMALL + 1
+FEW = 1 << 10
 
 
 def windows(covered, queries=1024):
@@ -18,9 +18,11 @@ def windows(covered, queries=1024):
     return Windows.of(torch.zeros_like(stop), stop)
 
 
-def chosen(num_edges=FEW, *, backend='auto', device='cpu', **given):
+def chosen(
+    num_edges=FEW, *, backend='auto', device='cpu', num_pairs=PAIRS, **given
+):
     given = {'structure': None, 'windows': None, **given}
-    name, reason = choose(backend, device, num_edges, PAIRS, **given)
+    name, reason = choose(backend, device, num_edges, num_pairs, **given)
     assert reason
     return name
 
@@ -35,10 +37,16 @@ def test_known_structures_are_dense_at_any_size(structure, device):
         assert name == 'dense'
 
 
-def test_small_graphs_are_scattered():
+@pytest.mark.parametrize('device', ['cpu', 'cuda', 'meta'])
+def test_small_graphs_are_masks(device):
     for given in ({}, {'windows': windows(9)}):
-        assert chosen(SMALL, **given) == 'scatter'
-        assert chosen(SMALL + 1, **given) != 'scatter'
+        for pairs, small in ((SMALL, True), (SMALL + 1, False)):
+            name = chosen(9, device=device, num_pairs=pairs, **given)
+            assert (name == 'dense') == small
+
+
+def test_graphs_without_edges_have_no_windows():
+    assert chosen(0, windows=windows(0)) == 'csr_cpu'
 
 
 def test_many_of_all_pairs_are_a_mask():
@@ -126,7 +134,6 @@ def test_triton_is_needed_by_its_kernel(monkeypatch):
 def ran(monkeypatch):
     """Names of the kernels that have run, of graphs of any size."""
     monkeypatch.setattr(choice, 'SMALL', 0)
-    monkeypatch.setattr(running, 'SMALL', 0)
     monkeypatch.setattr(running, '_WORTH_COMPILING', 0)
     names = []
     for name, runner in running._RUNNERS.items():
@@ -186,18 +193,6 @@ def test_what_a_kernel_does_not_know_another_runs(option, ran):
         ran.clear()
         run_graph(plan, **options)
         assert ran == ([] if kernel is None else [kernel])
-
-
-def test_few_edges_are_scattered_where_windows_do_not_do(ran, monkeypatch):
-    monkeypatch.setattr(running, 'SMALL', PAIRS)
-    plan = plan_attention('causal', (260, 260), backend='row_window')
-    run_graph(plan, dropout=0.5)
-    assert ran == ['row_window']
-    query, key = GRAPHS['row_window'].nonzero().t()
-    run_graph(
-        plan_attention(torch.stack([key, query]), (260, 260)), dropout=0.5
-    )
-    assert ran == ['row_window']
 
 
 def test_a_forced_kernel_says_what_it_does_not_know():

@@ -148,8 +148,8 @@ def test_to_chooses_again_unless_the_caller_chose():
 def test_explain_says_what_runs_and_why():
     plan = plan_attention(torch.tensor([[0, 1, 2], [1, 0, 0]]), (4, 3))
     assert plan.explain() == (
-        "backend 'scatter' on cpu: the graph is small; 3 edges, 3 queries x 4 "
-        'keys (25.0% of all pairs)'
+        "backend 'dense' on cpu: the graph is small: a mask costs less than a "
+        'list; 3 edges, 3 queries x 4 keys (25.0% of all pairs)'
     )
     plan = plan_attention('causal', (8, 8), num_graphs=2)
     assert plan.explain() == (
@@ -193,7 +193,7 @@ GRAPHS = {
         edges_of(torch.rand(N, N, generator=torch.manual_seed(0)) < 0.1),
         None, None, 'csr_cpu',
     ),
-    'empty': (torch.zeros(2, 0, dtype=torch.long), None, 1, 'scatter'),
+    'empty': (torch.zeros(2, 0, dtype=torch.long), None, 1, 'csr_cpu'),
 }  # fmt: skip
 
 

@@ -21,9 +21,13 @@ from gnnbridge.nn.kernels.emitter import lanes_of
 from gnnbridge.nn.kernels.strided import Strided, strided, whole_vectors
 from gnnbridge.nn.kernels.threads import run_parallel
 
+# Numbers of keys that the edges of all heads read, up to which other threads
+# take longer to wake than the work takes.
+_SMALL = 1 << 21
 # Bytes of one head's keys up to which heads are run one after the other, each
 # from a copy in which its keys lie side by side: they then stay in a cache.
-# Beyond, all heads of a row are run together, since they share lines of memory.
+# Beyond, all heads of a row are run together, since they share lines of memory;
+# so they are where all the work is done in one call.
 _CACHE = 1 << 23
 # Rows of a block, where all heads are run together and where they are not.
 _FEW, _MANY = 16, 2048
@@ -46,7 +50,8 @@ def forward(
     """Output ``[Nq, H, Dv]``, row sums ``[Nq, H]`` and weights ``[E, H]``."""
     out = empty_output(query, key, value, memory.empty)
     heads, wanted = query.size(1), value.size(2)
-    shared = _is_shared(key)
+    threads = _threads(query, col)
+    shared = threads == 1 or _is_shared(key)
     query, key, value = (whole_vectors(x) for x in (query, key, value))
     target = out
     if value.size(2) != wanted:
@@ -67,10 +72,10 @@ def forward(
         _per_edge(s_aux, query, heads), _per_edge(keep, query, heads),
         rowptr.numpy(), col.numpy(), sizes, options,
     )  # fmt: skip
-    works = _works(rowptr, (0, heads), shared)
+    works = _works(rowptr, (0, heads), shared, threads)
     rooms = _copies(key, value, shared)
     rooms += [_block(rowptr, rows, query), rows]
-    _run(loops_csr.forward, arguments, works, rooms, query)
+    _run(loops_csr.forward, arguments, works, rooms, query.dtype, threads)
     if target is not out:
         out.copy_(target[..., :wanted])
     return out, lse, alpha
@@ -99,7 +104,8 @@ def backward(
     """Gradients of queries, keys, values and bias, and the rows' ``delta``."""
     given = (query, key, value)
     (num_queries, heads, _), num_edges = query.shape, col.numel()
-    shared = _is_shared(key)
+    threads = _threads(query, col)
+    shared = threads == 1 or _is_shared(key)
     grad_out, query, key, value = (
         whole_vectors(x) for x in (grad_out, query, key, value)
     )
@@ -138,15 +144,21 @@ def backward(
             strided(lse), bias, kept, to_alpha, p, ds, strided(dq),
             strided(db), strided(delta), start, other, sizes, options,
         )  # fmt: skip
-        works = _works(rowptr, these, shared)
-        _run(loops_csr_backward.backward_rows, arguments, works, of_rows, query)
+        works = _works(rowptr, these, shared, threads)
+        _run(
+            loops_csr_backward.backward_rows, arguments, works, of_rows,
+            query.dtype, threads,
+        )  # fmt: skip
         to_keys = (
             strided(grad_out), strided(query), p, ds, strided(dk), strided(dv),
             starts, row.numpy(), edge.numpy(), sizes,
             (float(scale), rows if shared else 0, rows, first),
         )  # fmt: skip
-        works = _works(colptr, these, shared, groups)
-        _run(loops_csr_backward.backward_keys, to_keys, works, of_keys, query)
+        works = _works(colptr, these, shared, threads, groups)
+        _run(
+            loops_csr_backward.backward_keys, to_keys, works, of_keys,
+            query.dtype, threads,
+        )  # fmt: skip
     dq, dk, dv = (
         x[..., : like.size(2)].to(like.dtype)
         for x, like in zip((dq, dk, dv), given, strict=True)
@@ -187,14 +199,15 @@ def _run(
     arguments: tuple[Any, ...],
     works: list[tuple[int, int, int, int]],
     rooms: list[int],
-    like: Tensor,
+    dtype: torch.dtype,
+    threads: int,
 ) -> None:
     """Runs a loop over its works, each with memory of given sizes."""
 
     def call(work: tuple[int, int, int, int]) -> None:
-        loop(*arguments, work, memory.rooms(rooms, like.dtype))
+        loop(*arguments, work, memory.rooms(rooms, dtype))
 
-    run_parallel(call, [(work,) for work in works])
+    run_parallel(call, [(work,) for work in works], threads)
 
 
 def empty_output(
@@ -214,6 +227,11 @@ def empty_output(
     return empty((heads, num_queries, width), dtype=dtype).transpose(0, 1)
 
 
+def _threads(query: Tensor, col: Tensor) -> int:
+    numbers = col.numel() * query.size(1) * query.size(2)
+    return 1 if numbers <= _SMALL else torch.get_num_threads()
+
+
 def _is_shared(key: Tensor) -> bool:
     return key.size(0) * key.size(2) * max(key.element_size(), 4) > _CACHE
 
@@ -231,16 +249,22 @@ def _scratch(like: Tensor, edges: int, heads: int, shared: bool) -> Strided:
 
 
 def _works(
-    start: Tensor, heads: tuple[int, int], shared: bool, groups: int = 1
+    start: Tensor,
+    heads: tuple[int, int],
+    shared: bool,
+    threads: int,
+    groups: int = 1,
 ) -> list[tuple[int, int, int, int]]:
     """Shares of the work, of about as many edges each.
 
     ``groups`` heads in a row are never given to two threads: they add to the
     same key.
     """
-    threads, first, last = torch.get_num_threads(), *heads
+    first, last = heads
     teams = 1 if shared else (last - first) // groups
-    parts = 4 * threads if shared else -(-threads // teams)
+    parts = -(-threads // teams)
+    if shared and threads > 1:
+        parts = 4 * threads
     # A row costs something besides its edges.
     size = start.numel() - 1
     cost = start.numpy() + 4 * np.arange(size + 1)

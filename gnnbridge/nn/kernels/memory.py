@@ -41,10 +41,10 @@ def rooms(sizes: Sequence[int], dtype: torch.dtype) -> tuple[Any, ...]:
     """Arrays that a thread keeps: fresh memory is slow when first used."""
     ends = list(accumulate(-(-size // LANES) * LANES for size in sizes))
     kept = getattr(_local, 'kept', None)
-    if kept is None or kept.dtype != dtype or kept.numel() < ends[-1]:
-        kept = _local.kept = empty([ends[-1]], dtype)
+    if kept is None or kept.dtype != NUMPY[dtype] or len(kept) < ends[-1]:
+        kept = _local.kept = empty([ends[-1]], dtype).numpy()
     starts = (0, *ends)
     return tuple(
-        kept[start : start + size].numpy()
+        kept[start : start + size]
         for start, size in zip(starts, sizes, strict=False)
     )

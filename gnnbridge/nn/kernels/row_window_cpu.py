@@ -11,6 +11,10 @@ from torch_geometric.typing import OptTensor
 
 from gnnbridge.nn.formats import Windows
 
+# Products of all pairs of a query and a key, up to which other threads take
+# longer to wake than the work takes.
+_SMALL = 1 << 23
+
 
 def attention(
     query: Tensor,  # [Nq, H, D]
@@ -60,7 +64,11 @@ def _attention(
     from gnnbridge.nn.kernels import loops_row_window as loops
     from gnnbridge.nn.kernels import memory
     from gnnbridge.nn.kernels.emitter import lanes_of
-    from gnnbridge.nn.kernels.loops_tiles import forward_sizes, integers
+    from gnnbridge.nn.kernels.loops_tiles import (
+        BLOCKS,
+        forward_sizes,
+        integers,
+    )
     from gnnbridge.nn.kernels.strided import strided, whole_vectors
     from gnnbridge.nn.kernels.threads import run_parallel
 
@@ -78,7 +86,9 @@ def _attention(
         tiles, sizes, options,
     )  # fmt: skip
     # The last blocks of a causal graph have the most to do: they come first.
-    works = reversed(_shares(cover_start, cover_stop))
+    threads = _threads(query, rows, cover_start, cover_stop)
+    parts = 1 if threads == 1 else 8 * threads
+    works = reversed(_shares(cover_start, cover_stop, parts, BLOCKS))
     lanes = lanes_of(query.element_size())
     ranges = cover_start.size(1)
     tile_sizes = forward_sizes(rows, width, value.size(2), lanes)
@@ -87,7 +97,7 @@ def _attention(
         room = integers(rows, ranges), memory.rooms(tile_sizes, query.dtype)
         loops.forward(*arguments, work, room)
 
-    run_parallel(call, [(work,) for work in works])
+    run_parallel(call, [(work,) for work in works], threads)
     if out.size(2) > wanted:
         out = out[..., :wanted].contiguous()
     return out, lse
@@ -124,10 +134,8 @@ def _backward(
     sizes = (num_queries, heads, heads // kv_heads, width, value.size(2))
     # A thread adds to keys and values of its own: to those of its heads, and
     # where there are fewer heads than threads, to a copy of them.
-    shares = _shares(
-        cover_start, cover_stop,
-        -(-torch.get_num_threads() // kv_heads),
-    )  # fmt: skip
+    threads = _threads(query, rows, cover_start, cover_stop)
+    shares = _shares(cover_start, cover_stop, -(-threads // kv_heads))
     dq = memory.empty(query.shape, query.dtype)
     dk, dv = (
         memory.empty((len(shares), *x.shape), x.dtype).zero_()
@@ -160,7 +168,7 @@ def _backward(
         room = integers(rows, ranges), memory.rooms(tile_sizes, query.dtype)
         loops.backward(*arguments, room)
 
-    run_parallel(call, calls)
+    run_parallel(call, calls, threads)
     dq, dk, dv = (
         x[..., : like.size(2)].to(like.dtype).contiguous()
         for x, like in zip((dq, _sum(dk), _sum(dv)), given, strict=True)
@@ -179,19 +187,30 @@ def _tiles(rows: int, *ranges: Tensor) -> Any:
     return Tiles(rows, start.ravel(), stop.ravel(), cover_start, cover_stop)
 
 
+def _threads(
+    query: Tensor, rows: int, cover_start: Tensor, cover_stop: Tensor
+) -> int:
+    pairs = rows * int((cover_stop - cover_start).sum())
+    products = pairs * query.size(1) * query.size(2)
+    return 1 if products <= _SMALL else torch.get_num_threads()
+
+
 def _shares(
-    cover_start: Tensor, cover_stop: Tensor, parts: int | None = None
+    cover_start: Tensor, cover_stop: Tensor, parts: int, together: int = 1
 ) -> list[tuple[int, int]]:
-    """Blocks in parts of about the same number of pairs, the largest first."""
-    if parts is None:
-        parts = 8 * torch.get_num_threads()
+    """Blocks in parts of about the same number of pairs.
+
+    So many as are run ``together`` stay so, whatever the number of parts:
+    results do not depend on how many threads there are.
+    """
     work = (cover_stop - cover_start).sum(dim=1).cumsum(0)
     blocks = len(work)
     if blocks == 0:
         return []
     goals = torch.linspace(0, float(work[-1]), parts + 1)[1:-1].ceil()
     cuts = torch.searchsorted(work, goals.to(work.dtype))
-    edges = sorted({0, blocks, *(cuts + 1).clamp(max=blocks).tolist()})
+    cuts = (cuts + together) // together * together
+    edges = sorted({0, blocks, *cuts.clamp(max=blocks).tolist()})
     return list(pairwise(edges))
 
 

@@ -12,20 +12,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import torch
-
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
 def run_parallel(
-    function: Callable[..., None], calls: Sequence[tuple[Any, ...]]
+    function: Callable[..., None],
+    calls: Sequence[tuple[Any, ...]],
+    threads: int,
 ) -> None:
     """Calls a function once for each tuple of arguments.
 
-    As many run at the same time as torch uses threads. The first exception is
-    raised again.
+    With one thread it is the caller's own. The first exception is raised
+    again.
     """
-    threads = min(torch.get_num_threads(), len(calls))
+    threads = min(threads, len(calls))
     if threads <= 1:
         for arguments in calls:
             function(*arguments)

@@ -154,9 +154,7 @@ def test_every_row_of_every_head_is_one_thread_s(
 ):
     start = torch.tensor([0, *degrees]).cumsum(0)
     heads = first * groups, (first + teams) * groups
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, 'get_num_threads', lambda: threads)
-        works = csr_cpu._works(start, heads, shared, groups)
+    works = csr_cpu._works(start, heads, shared, threads, groups)
     cells = [
         (row, head)
         for low, high, one, other in works

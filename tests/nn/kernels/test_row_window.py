@@ -133,30 +133,31 @@ def test_fused_blocks_of_any_height(widths, ranges, rows):
 @PROPERTY
 @given(
     st.integers(1, 9), st.integers(0, 5), st.integers(1, 40),
-    st.integers(0, 99),
+    st.integers(1, 3), st.integers(0, 99),
 )  # fmt: skip
-def test_blocks_are_shared_out_evenly(parts, empty, blocks, seed):
+def test_blocks_are_shared_out_evenly(parts, empty, blocks, together, seed):
     generator = torch.Generator().manual_seed(seed)
     start = torch.randint(50, (blocks, 2), generator=generator)
     stop = start + torch.randint(9, (blocks, 2), generator=generator)
     stop[:empty] = start[:empty]
-    shares = row_window_cpu._shares(start, stop, parts)
+    shares = row_window_cpu._shares(start, stop, parts, together)
     # Each block once, one share after the other.
     assert [n for low, high in shares for n in range(low, high)] == list(
         range(blocks)
     )
     assert all(low < high for low, high in shares)
     assert len(shares) <= parts
-    # None has more than its part, but for its last block.
+    assert all(low % together == 0 for low, _ in shares)
+    # None has more than its part, but for its last blocks.
     work = (stop - start).sum(dim=1)
     for low, high in shares:
-        most = float(work.sum()) / parts + float(work.max())
+        most = float(work.sum()) / parts + together * float(work.max())
         assert float(work[low:high].sum()) <= most + 1 or high == blocks
 
 
 def test_no_blocks_are_no_shares():
     none = torch.zeros(0, 1, dtype=torch.int32)
-    assert row_window_cpu._shares(none, none) == []
+    assert row_window_cpu._shares(none, none, 3) == []
 
 
 @pytest.mark.parametrize('widths', [(4, 4, 5, 3), (4, 2, 16, 8)])

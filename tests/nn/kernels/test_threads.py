@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gnnbridge.nn import AttentionConv, plan_attention
-from gnnbridge.nn.kernels import threads
+from gnnbridge.nn.kernels import csr_cpu, row_window_cpu, threads
 from gnnbridge.nn.kernels.threads import run_parallel
 
 NODES = 130
@@ -15,7 +15,10 @@ FUSED = ['row_window', 'csr_cpu']
 
 
 @pytest.fixture(autouse=True)
-def _restored_threads():
+def _threads(monkeypatch):
+    """Threads for works of any size, as many as a test sets."""
+    for kernel in (csr_cpu, row_window_cpu):
+        monkeypatch.setattr(kernel, '_SMALL', 0)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -48,19 +51,18 @@ def equal(ours, others):
 
 @pytest.mark.parametrize('count', [1, 2, 3])
 def test_every_call_is_made_once(count):
-    torch.set_num_threads(count)
     for calls in range(6):
         seen = []
         run_parallel(
             lambda *x, seen=seen: seen.append(x),
             [(n, -n) for n in range(calls)],
+            count,
         )
         assert sorted(seen) == [(n, -n) for n in range(calls)]
 
 
 @pytest.mark.parametrize('count', [1, 2, 3])
-def test_as_many_run_at_a_time_as_torch_uses_threads(count):
-    torch.set_num_threads(count)
+def test_as_many_run_at_a_time_as_there_are_threads(count):
     lock, running, most = threading.Lock(), set(), []
 
     def call(number):
@@ -74,38 +76,34 @@ def test_as_many_run_at_a_time_as_torch_uses_threads(count):
         with lock:
             running.remove(number)
 
-    run_parallel(call, [(n,) for n in range(3 * count)])
+    run_parallel(call, [(n,) for n in range(3 * count)], count)
     assert max(most) == count
 
 
 def test_one_call_alone_needs_no_other_thread():
-    torch.set_num_threads(3)
     seen = []
-    run_parallel(lambda: seen.append(threading.get_ident()), [()])
+    run_parallel(lambda: seen.append(threading.get_ident()), [()], 3)
     assert seen == [threading.get_ident()]
 
 
 @pytest.mark.parametrize('count', [1, 2])
 def test_the_first_exception_is_raised_again(count):
-    torch.set_num_threads(count)
-
     def fail(number):
         if number > 1:
             raise KeyError(number)
 
     with pytest.raises(KeyError, match='2'):
-        run_parallel(fail, [(n,) for n in range(5)])
+        run_parallel(fail, [(n,) for n in range(5)], count)
     # The threads are there for the next call.
     seen = []
-    run_parallel(seen.append, [(n,) for n in range(4)])
+    run_parallel(seen.append, [(n,) for n in range(4)], count)
     assert sorted(seen) == [0, 1, 2, 3]
 
 
 def test_pools_are_kept():
-    torch.set_num_threads(2)
-    run_parallel(lambda: None, [(), ()])
+    run_parallel(lambda: None, [(), ()], 2)
     before = dict(threads._pools)
-    run_parallel(lambda: None, [(), (), ()])
+    run_parallel(lambda: None, [(), (), ()], 2)
     assert threads._pools == before
 
 
@@ -132,6 +130,24 @@ def test_row_windows_hardly_depend_on_threads(heads, kv_heads):
         for ours, theirs in zip(results[0][2:], other[2:], strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
         assert kv_heads < 3 or equal(results[0], other)
+
+
+@pytest.mark.parametrize('backend', FUSED)
+def test_small_works_need_no_other_thread(backend, monkeypatch):
+    torch.set_num_threads(3)
+    expected = run(backend)
+    pools = {}
+    monkeypatch.setattr(threads, '_pools', pools)
+    for kernel in (csr_cpu, row_window_cpu):
+        monkeypatch.setattr(kernel, '_SMALL', 1 << 20)
+    for ours, theirs in zip(run(backend), expected, strict=True):
+        # Sums of some tens of terms, in another order.
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert pools == {}
+    monkeypatch.setattr(row_window_cpu, '_SMALL', 1 << 10)
+    monkeypatch.setattr(csr_cpu, '_SMALL', 1 << 10)
+    run(backend)
+    assert pools != {}
 
 
 @pytest.mark.parametrize('backend', FUSED)
