@@ -47,6 +47,7 @@ from attention.graphs import expander, random_causal, sparse_digraph, window
 from attention.memory import grown, memory
 from attention.models import decode, prefill, training
 from attention.peers import have_torch_scatter
+from attention.phases import phases
 from attention.table import table
 
 
@@ -68,8 +69,7 @@ def lines(device: str) -> dict[str, Line]:
             'transformer_conv', lambda _: sparse_digraph(), 100_000,
             backward=backward, shape=(4, 32),
         )  # fmt: skip
-    if device == 'cuda':
-        found |= cuda_lines()
+    found |= cuda_lines() if device == 'cuda' else {'phases': phases}
     for peer in PEERS:
         if peer == 'torch_scatter' and not have_torch_scatter():
             continue
