@@ -5,10 +5,11 @@ Heavy imports happen inside the commands, so that ``--help`` is quick.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -105,6 +106,83 @@ def profile(
             found.to_html(out / 'report.html'),
         ]
     _print_profile(found, paths)
+
+
+@app.command()
+def models(
+    sweep: Annotated[
+        bool,
+        typer.Option(
+            '--sweep',
+            help='Build and convert every architecture of the installed '
+            'transformers now (about a minute).',
+        ),
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help='Show this architecture only; may be repeated.'),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help='Also write models.json and models.md to this directory.',
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Show which of transformers' causal language models convert, and how.
+
+    "messages" is message passing, "mask" dense attention on which graphs are
+    imposed. Errors are those of tiny random models against their originals.
+    """
+    from gnnbridge.models.zoo import table
+    from gnnbridge.models.zoo.sweep import sweep as run
+
+    with _errors_in_one_line():
+        swept = table.result(run(only or ())) if sweep else table.shipped()
+        if only:
+            known = {entry['model_type'] for entry in swept['entries']}
+            if unknown := sorted(set(only) - known):
+                raise ValueError(
+                    f"Expected '--only' to name causal language models of "
+                    f'transformers (got {", ".join(unknown)}).'
+                )
+            swept['entries'] = [
+                entry for entry in swept['entries']
+                if entry['model_type'] in only
+            ]  # fmt: skip
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(swept, indent=1) + '\n'
+            (out / 'models.json').write_text(text, encoding='utf-8')
+            (out / 'models.md').write_text(table.markdown(swept), 'utf-8')
+    _print_models(swept, table.rows(swept), table.counts(swept))
+    if line := table.not_swept(swept):
+        typer.echo(line, err=True)
+
+
+def _print_models(
+    swept: dict[str, Any], rows: list[dict[str, str]], counts: dict[str, int]
+) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    total = ', '.join(f'{n} {status}' for status, n in counts.items())
+    grid = Table(
+        title=f'causal language models of transformers {swept["transformers"]}',
+        caption=f'{len(rows)} entries: {total}',
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for column in rows[0] if rows else ():
+        grid.add_column(column)
+    for row in rows:
+        grid.add_row(*row.values())
+    Console().print(grid)
+    for entry in swept['entries']:
+        if entry['status'] not in ('messages', 'mask') and len(rows) < 9:
+            typer.echo(f'{entry["model_type"]}: {entry["reason"]}')
 
 
 @contextmanager

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from gnnbridge.models.slots import Pairs
+from gnnbridge.models.pairs import rows_of_pairs
+from gnnbridge.models.slots import Pairs, Rows
 from gnnbridge.nn.attention_conv import AttentionConv
 from gnnbridge.nn.run import Options
+
+# Queries whose weights are held at a time.
+_ROWS = 256
+
+
+def are_many(pairs: Pairs) -> bool:
+    """Whether weights of all pairs at once would be wasteful: dense rows."""
+    dense = pairs.rest is None and pairs.plan.backend == 'dense'
+    return dense and pairs.bias is None and pairs.shape[2] > _ROWS
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,29 @@ class Attention:
         options = replace(self.options, edge_bias=bias, return_weights=weights)
         return self.conv.attend(
             pairs.plan, self.query, self.key, self.value, options
+        )
+
+    def by_rows(self, pairs: Pairs) -> Iterator[Rows]:
+        """Weights block by block, of pairs that :func:`are_many`."""
+        for first in range(0, pairs.shape[2], _ROWS):
+            last = min(first + _ROWS, pairs.shape[2])
+            some = rows_of_pairs(pairs, first, last)
+            _, alpha = self._rows(first, last).over(some, weights=True)
+            assert alpha is not None  # asked for
+            yield Rows(first, some, alpha)
+
+    def _rows(self, first: int, last: int) -> Attention:
+        """The same for some of the queries."""
+        options, shape = self.options, self.query.shape
+        bias, s_aux = options.pair_bias, options.s_aux
+        if bias is not None and bias.size(2) > 1:
+            bias = bias[:, :, first:last]
+        if s_aux is not None and s_aux.dim() > 1:
+            s_aux = s_aux.unflatten(0, shape[:2])[:, first:last].flatten(0, 1)
+        return replace(
+            self,
+            query=self.query[:, first:last],
+            options=replace(options, pair_bias=bias, s_aux=s_aux),
         )
 
     def _by_heads(

@@ -14,17 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import sdpa_mask
+from transformers.masking_utils import eager_mask, sdpa_mask
 
-from gnnbridge.models.attend import Attention
+from gnnbridge.models.attend import Attention, are_many
 from gnnbridge.models.masks import StructuralMask
 from gnnbridge.models.pairs import dense_weights, mask_pairs, pair_bias
-from gnnbridge.models.slots import Call, Pairs, Slot, get_slot
+from gnnbridge.models.selections import selected
+from gnnbridge.models.slots import Call, Pairs, Rows, Slot, get_slot
 from gnnbridge.nn.plan import Structure
 from gnnbridge.nn.run import Options
 
 # Names with 'flash', 'sdpa', 'flex' or a slash get special treatment there.
 BACKEND = 'gnnbridge'
+# The same with float masks, for models that compute with them.
+FLOAT_BACKEND = 'gnnbridge_float'
 # The same without masks, for layers that are told their graph.
 MASKLESS = 'gnnbridge_maskless'
 
@@ -51,6 +54,8 @@ def register_backend() -> None:
     """Makes the backend known to transformers; calling it again is harmless."""
     AttentionInterface.register(BACKEND, graph_attention)
     AttentionMaskInterface.register(BACKEND, keep_mask)
+    AttentionInterface.register(FLOAT_BACKEND, graph_attention)
+    AttentionMaskInterface.register(FLOAT_BACKEND, additive_mask)
     AttentionInterface.register(MASKLESS, graph_attention)
     AttentionMaskInterface.register(MASKLESS, no_mask)
 
@@ -61,12 +66,29 @@ def keep_mask(*args: Any, **kwargs: Any) -> Tensor:
     Where transformers would pass no mask at all and expect its kernels to know
     what that means, ours get a stand-in that says it.
     """
-    structure, sizes = _skippable(kwargs), _sizes(kwargs)
-    if structure is not None and sdpa_mask(*args, **kwargs) is None:
-        return StructuralMask.of(structure, sizes, kwargs.get('device', 'cpu'))
+    stand_in = _stand_in(args, kwargs, torch.bool)
+    if stand_in is not None:
+        return stand_in
     kwargs['allow_is_causal_skip'] = False
     kwargs['allow_is_bidirectional_skip'] = False
     return sdpa_mask(*args, **kwargs)
+
+
+def additive_mask(*args: Any, **kwargs: Any) -> Tensor:
+    """Mask function: a float tensor, zero where a pair is kept."""
+    dtype = kwargs.get('dtype', torch.float32)
+    stand_in = _stand_in(args, kwargs, dtype)
+    return eager_mask(*args, **kwargs) if stand_in is None else stand_in
+
+
+def _stand_in(
+    args: Any, kwargs: dict[str, Any], dtype: torch.dtype
+) -> Tensor | None:
+    structure, sizes = _skippable(kwargs), _sizes(kwargs)
+    if structure is None or sdpa_mask(*args, **kwargs) is not None:
+        return None
+    device = kwargs.get('device', 'cpu')
+    return StructuralMask.of(structure, sizes, device, dtype)
 
 
 def _sizes(kwargs: dict[str, Any]) -> tuple[int, int, int, int]:
@@ -102,7 +124,10 @@ def graph_attention(
     dropout: float = 0.0,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
+    sinks: Tensor | None = None,
     position_bias: Tensor | None = None,
+    indices: Tensor | None = None,
+    block_indices: Tensor | None = None,
     is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:  # [B, Q, H, Dv], [B, H, Q, K] or None
@@ -122,6 +147,14 @@ def graph_attention(
         )
     _refuse_unknown(slot, kwargs)
     shape = (query.size(0), query.size(1), query.size(2), key.size(2))
+    if indices is not None or block_indices is not None:
+        attention_mask = selected(
+            module, attention_mask, shape, query.device, indices=indices,
+            block_indices=block_indices,
+            position_ids=kwargs.get('position_ids'),
+        )  # fmt: skip
+    if sinks is not None:  # [B, H, Q, 1]
+        s_aux = sinks.squeeze(-1).transpose(1, 2).flatten(0, 1)
     own = _own_pairs(slot, attention_mask, shape, bool(is_causal), query)
     attention = Attention(
         slot.shared.conv,
@@ -146,13 +179,23 @@ def graph_attention(
     if slot.source is not None:
         pairs = slot.source.pairs(Call(slot, shape, own, own, attend))
     wanted = slot.shared.weights_for is not None
+    recorded = slot.recorder is not None
+    # Exact pairs have an order of their own, which blocks would lose.
+    in_blocks = recorded and not wanted and slot.exact is None
+    in_blocks = in_blocks and are_many(pairs)
     out, alpha = attention.over(
-        pairs, weights=wanted or slot.recorder is not None
+        pairs, weights=wanted or (recorded and not in_blocks)
     )
     if slot.observer is not None:
         slot.observer(Call(slot, shape, own, pairs, attend))
-    if slot.recorder is not None and alpha is not None:
-        slot.recorder(Call(slot, shape, own, pairs.union(), attend), alpha)
+    if slot.recorder is not None:
+        union = pairs.union()
+        rows = (
+            attention.by_rows(pairs)
+            if alpha is None
+            else ([Rows(0, union, alpha)])
+        )
+        slot.recorder(Call(slot, shape, own, union, attend), rows)
     if wanted and alpha is not None:
         return out, dense_weights(alpha.to(query.dtype), pairs.union())
     return out, None

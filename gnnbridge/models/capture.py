@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from gnnbridge.graph.sparsify import sparsify
 from gnnbridge.models.blocks import BlockWatch, find_block
 from gnnbridge.models.convert import converted
 from gnnbridge.models.pairs import check_heads, seen_keys
-from gnnbridge.models.slots import Call, Slot, self_attention_slots
+from gnnbridge.models.slots import Call, Rows, Slot, self_attention_slots
 from gnnbridge.models.support import evaluation_mode
 
 
@@ -31,6 +31,7 @@ def capture(
     threshold: float | None = None,
     hidden_states: bool = True,
     device: torch.device | str | None = None,
+    on_layer: Callable[[Data], None] | None = None,
     **model_inputs: Any,
 ) -> list[Data]:
     r"""Runs a model once and returns the token graph of each attention layer.
@@ -54,6 +55,9 @@ def capture(
         threshold: Keep edges whose weight is at least this.
         hidden_states: Whether to return ``x`` and ``mixing``.
         device: Where to put the graphs; the model's device by default.
+        on_layer: Called with each layer's graph as soon as the layer has run;
+            the graphs are then not kept, and the list that is returned is
+            empty.
         **model_inputs: Further inputs of the model, such as
             ``decoder_input_ids``; without these an encoder-decoder runs its
             encoder only.
@@ -87,16 +91,17 @@ def capture(
     thinning = {'top_k': top_k, 'threshold': threshold}
     if top_k is None and threshold is None:
         thinning = {}
-    with converted(model), evaluation_mode(model), torch.no_grad():
+    with converted(model, None), evaluation_mode(model), torch.no_grad():
         runner = _runner(model, inputs)
         chosen = self_attention_slots(runner, layers)
         records = {
             module: _Record(slot, inputs.get('input_ids'), heads, thinning)
             for module, slot in chosen.items()
         }
-        with _recording(model, records, hidden_states, device):
+        with _recording(model, records, hidden_states, device, on_layer):
             runner(**inputs)
-    return [record.result() for record in records.values()]
+    results = [record.result() for record in records.values()]
+    return results if on_layer is None else []
 
 
 @dataclass
@@ -109,13 +114,15 @@ class _Record:
     thinning: dict[str, Any]
     graphs: list[Data] = field(default_factory=list)
     real: list[Tensor] = field(default_factory=list)
+    handed_over: bool = False
 
-    def __call__(self, call: Call, alpha: Tensor) -> None:
-        if self.graphs:
+    def __call__(self, call: Call, rows: Iterable[Rows]) -> None:
+        if self.graphs or self.handed_over:
             return
         num_sequences, num_heads, num_queries, num_keys = call.shape
+        heads = None
         if self.heads is not None:
-            alpha = alpha[:, check_heads(self.heads, num_heads)]
+            heads = check_heads(self.heads, num_heads)
         # What the model's own mask shows to no query is padding.
         is_real = seen_keys(call.own)
         if num_queries != num_keys:
@@ -123,33 +130,46 @@ class _Record:
                 f'Expected a model run without a KV cache (got {num_queries} '
                 f'queries and {num_keys} keys in layer {self.slot.layer}).'
             )
-        for sequence in range(num_sequences):
-            real = is_real[sequence].to(alpha.device)
+        parts: list[list[Data]] = [[] for _ in range(num_sequences)]
+        for some in rows:
+            if heads is not None:
+                some = replace(some, alpha=some.alpha[:, heads])
+            for sequence, real in enumerate(is_real):
+                parts[sequence].append(self._edges(some, sequence, real))
+        for sequence, real in enumerate(is_real):
             self.real.append(real)
-            graph = self._graph(call, alpha, sequence, real)
-            self.graphs.append(graph)
+            self.graphs.append(self._graph(parts[sequence], sequence, real))
 
-    def _graph(
-        self, call: Call, alpha: Tensor, sequence: int, real: Tensor
-    ) -> Data:
-        pairs = call.pairs
-        used = (pairs.batch == sequence) & real[pairs.query] & real[pairs.key]
-        node = real.cumsum(0) - 1
-        graph = Data(
-            edge_index=torch.stack(
-                [node[pairs.key[used]], node[pairs.query[used]]]
-            ),
-            edge_weight=alpha[used].mean(dim=1),
-            edge_attr=alpha[used],
-            position=torch.arange(int(real.sum()), device=alpha.device),
-            layer=self.slot.layer,
-            num_heads=alpha.size(1),
+    def _edges(self, rows: Rows, sequence: int, real: Tensor) -> Data:
+        """The edges of some rows, thinned out: all of a row is in one part."""
+        pairs, node = rows.pairs, real.cumsum(0) - 1
+        query = pairs.query + rows.first
+        used = (pairs.batch == sequence) & real[query] & real[pairs.key]
+        alpha = rows.alpha[used]
+        part = Data(
+            edge_index=torch.stack([node[pairs.key[used]], node[query[used]]]),
+            edge_weight=alpha.mean(dim=1),
+            edge_attr=alpha,
             num_nodes=int(real.sum()),
         )
+        return sparsify(part, **self.thinning) if self.thinning else part
+
+    def _graph(self, parts: list[Data], sequence: int, real: Tensor) -> Data:
+        graph = Data(
+            edge_index=torch.cat([part.edge_index for part in parts], dim=1),
+            edge_weight=torch.cat([part.edge_weight for part in parts]),
+            edge_attr=torch.cat([part.edge_attr for part in parts]),
+            position=torch.arange(int(real.sum()), device=real.device),
+            layer=self.slot.layer,
+            num_heads=parts[0].edge_attr.size(1),
+            num_nodes=int(real.sum()),
+        )
+        if self.thinning:
+            graph.discarded_mass = sum(part.discarded_mass for part in parts)
         ids = self.token_id
         if ids is not None and ids.size(1) == real.numel():
             graph.token_id = ids[sequence].to(real.device)[real]
-        return sparsify(graph, **self.thinning) if self.thinning else graph
+        return graph
 
     def add_states(self, watch: BlockWatch) -> None:
         """Adds what the block around the layer showed."""
@@ -165,8 +185,19 @@ class _Record:
         """Moves the graphs to another device."""
         self.graphs = [graph.to(device) for graph in self.graphs]
 
-    def result(self) -> Data:
-        """The graph of the layer, or the batch of its sequences' graphs."""
+    def hand_over(self, on_layer: Callable[[Data], None]) -> None:
+        """Gives the graph away, once, and forgets it."""
+        if not self.handed_over:
+            on_layer(self.result())
+            self.graphs, self.real, self.handed_over = [], [], True
+
+    def result(self) -> Data | None:
+        """The graph of the layer, or the batch of its sequences' graphs.
+
+        None if it was handed over.
+        """
+        if self.handed_over:
+            return None
         if not self.graphs:
             raise RuntimeError(
                 f"Expected layer {self.slot.layer} ('{self.slot.name}') to run "
@@ -183,6 +214,7 @@ def _recording(
     records: dict[nn.Module, _Record],
     hidden_states: bool,
     device: torch.device | str | None,
+    on_layer: Callable[[Data], None] | None,
 ) -> Iterator[None]:
     """Lets records listen to their layers for the time of one forward pass."""
     watches, handles = [], []
@@ -204,6 +236,8 @@ def _recording(
                 record.add_states(watch)
             if device is not None:
                 record.move(device)
+            if on_layer is not None and record.graphs:
+                record.hand_over(on_layer)
 
         handles.append(block.register_forward_hook(finish))
     try:

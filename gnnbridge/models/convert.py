@@ -4,37 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from gnnbridge.models.backend import BACKEND, register_backend
+from gnnbridge.models.backend import BACKEND, FLOAT_BACKEND, register_backend
 from gnnbridge.models.configs import (
     Originals,
     privatise_configs,
     restore_configs,
 )
+from gnnbridge.models.injection import OwnGraph, install_modes, trace_scores
+from gnnbridge.models.install import (
+    install_frames,
+    install_slots,
+    install_weight_requests,
+    shared_of,
+)
+from gnnbridge.models.overrides import install_overrides, remove_overrides
 from gnnbridge.models.slots import (
-    Shared,
-    Slot,
-    get_slot,
     remove_slot,
-    set_frame,
-    set_slot,
     slots_of,
 )
 from gnnbridge.models.support import (
-    Trace,
     refuse_unrouted,
     run_once,
     trace_attention,
     trace_inputs,
 )
 from gnnbridge.nn.choice import check_backend
+
+Mode: TypeAlias = Literal['messages', 'mask']
 
 _ATTRIBUTE = '_gnnbridge_conversion'
 # Relative to the largest output. Measured errors are near 1e-6 in float32; a
@@ -47,8 +51,10 @@ _TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3}
 class _Conversion:
     """What `restore` needs to undo a conversion."""
 
-    configs: Originals
-    handles: list[RemovableHandle]
+    mode: Mode
+    configs: Originals = field(default_factory=list)
+    overridden: list[nn.Module] = field(default_factory=list)
+    handles: list[RemovableHandle] = field(default_factory=list)
 
 
 def convert(
@@ -56,6 +62,7 @@ def convert(
     *,
     example_inputs: dict[str, Tensor] | None = None,
     backend: str = 'auto',
+    mode: Mode = 'messages',
 ) -> PreTrainedModel:
     """Runs every attention layer of a model as PyG message passing, in place.
 
@@ -76,14 +83,18 @@ def convert(
             :func:`gnnbridge.nn.plan_attention`. By default each graph gets the
             fastest that fits it: a causal mask torch's dense kernel, without
             a list of its edges; ``'scatter'`` passes a message along each.
+        mode: ``'messages'``; or ``'mask'`` for architectures whose attention
+            cannot be replaced. It is **no message passing**: the model runs
+            its own dense attention, and graphs of :func:`gnnbridge.rewire` are
+            imposed on its scores as masks.
 
     Returns:
         The model that was given. A model already converted is returned as is.
 
     Raises:
         TypeError: If this is no model of ``transformers``.
-        ValueError: If there is no such backend, or the model is converted to
-            another one.
+        ValueError: If there is no such backend or mode, or the model is
+            converted to another one.
         NotImplementedError: If its attention does not go through
             transformers' attention interface, wholly or in part, or passes a
             keyword that the backend does not honour.
@@ -95,33 +106,31 @@ def convert(
             f"'{type(model).__name__}'). Load it with from_pretrained."
         )
     check_backend(backend)
+    if mode not in ('messages', 'mask'):
+        raise ValueError(
+            f"Expected 'mode' to be 'messages' or 'mask' (got '{mode}')."
+        )
     if is_converted(model):
-        now = _backend_of(model)
-        if backend not in ('auto', now):
+        now, how = _backend_of(model), conversion_mode(model)
+        if backend not in ('auto', now) or mode != how:
             raise ValueError(
-                f'Expected a model to be converted to one backend (got '
-                f"'{backend}' for one converted to '{now}'). Restore it with "
+                f'Expected a model to be converted in one way (got mode '
+                f"'{mode}' and backend '{backend}' for one converted with mode "
+                f"'{how}' and backend '{now}'). Restore it with "
                 f'gnnbridge.restore first.'
             )
         return model
-    register_backend()
     inputs = trace_inputs(model) if example_inputs is None else example_inputs
-    expected = run_once(model, inputs)
-    configs = privatise_configs(model, BACKEND)
+    conversion = _Conversion(mode)
     try:
-        trace = trace_attention(model, inputs, backend)
-        refuse_unrouted(model, trace)
-        _refuse_other_numbers(model, expected, trace.output)
+        if mode == 'messages':
+            _pass_messages(model, inputs, backend, conversion)
+        else:
+            _impose_masks(model, inputs, backend, conversion)
     except BaseException:
-        restore_configs(configs)
+        _undo(model, conversion)
         raise
-    _install_slots(model, trace, backend)
-    handles = [
-        module.register_forward_pre_hook(set_frame, with_kwargs=True)
-        for module in slots_of(model)
-    ]
-    handles += _install_weight_requests(model)
-    setattr(model, _ATTRIBUTE, _Conversion(configs, handles))
+    setattr(model, _ATTRIBUTE, conversion)
     return model
 
 
@@ -142,12 +151,7 @@ def restore(model: PreTrainedModel) -> PreTrainedModel:
             f'Expected a converted model (got an original '
             f"'{type(model).__name__}'). Convert it with gnnbridge.convert."
         )
-    conversion = getattr(model, _ATTRIBUTE)
-    for handle in conversion.handles:
-        handle.remove()
-    for module in model.modules():
-        remove_slot(module)
-    restore_configs(conversion.configs)
+    _undo(model, getattr(model, _ATTRIBUTE))
     delattr(model, _ATTRIBUTE)
     return model
 
@@ -157,96 +161,125 @@ def is_converted(model: nn.Module) -> bool:
     return hasattr(model, _ATTRIBUTE)
 
 
+def conversion_mode(model: nn.Module) -> Mode | None:
+    """How a model is converted: ``'messages'``, ``'mask'``, or not at all."""
+    conversion = getattr(model, _ATTRIBUTE, None)
+    return None if conversion is None else conversion.mode
+
+
 @contextmanager
 def converted(
-    model: PreTrainedModel, **options: Any
+    model: PreTrainedModel, mode: Mode | None = 'messages'
 ) -> Iterator[PreTrainedModel]:
-    """Converts a model for the time of a context, if it is not converted."""
+    """Converts a model for the time of a context, if it is not converted.
+
+    Without a mode, to messages if that is possible, and else to masks.
+    """
     if is_converted(model):
         yield model
         return
-    convert(model, **options)
+    try:
+        convert(model, mode=mode or 'messages')
+    except NotImplementedError:
+        if mode is not None:
+            raise
+        convert(model, mode='mask')
     try:
         yield model
     finally:
         restore(model)
 
 
-def _install_slots(model: PreTrainedModel, trace: Trace, backend: str) -> None:
-    names = {module: name for name, module in model.named_modules()}
-    shared = Shared(type(model).__name__, backend)
-    for layer, (module, cross) in enumerate(trace.routed.items()):
-        set_slot(module, Slot(names[module], layer, shared, cross=cross))
-    own = [m for m, cross in trace.routed.items() if not cross]
-    indices = [getattr(module, 'layer_idx', None) for module in own]
-    numbered = all(isinstance(i, int) and i >= 0 for i in indices)
-    if not numbered or len(set(indices)) < len(indices):
-        # Encoders, and models that call one module for several layers, have
-        # no index of their own: they are numbered in the order of calls.
-        indices = list(range(len(own)))
-    for module, index in zip(own, indices, strict=True):
-        get_slot(module).layer = index
-
-
-def _install_weight_requests(model: PreTrainedModel) -> list[RemovableHandle]:
-    """Notices requests for attention weights at the door of the model.
-
-    Several architectures do not pass the request on to the attention function,
-    and an answer without weights would be an empty tuple and no error.
-    """
-    handles = []
-    for part in model.modules():
-        if isinstance(part, PreTrainedModel):
-            handles += [
-                part.register_forward_pre_hook(
-                    _request_weights, with_kwargs=True
-                ),
-                part.register_forward_hook(_end_request, always_call=True),
-            ]
-    return handles
-
-
-def _request_weights(
-    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+def _pass_messages(
+    model: PreTrainedModel,
+    inputs: dict[str, Tensor],
+    backend: str,
+    conversion: _Conversion,
 ) -> None:
-    shared = _shared_of(module)
-    wanted = kwargs.get('output_attentions')
-    if wanted is None:
-        wanted = getattr(module.config, 'output_attentions', False)
-    if shared is not None and shared.weights_for is None and wanted:
-        shared.weights_for = module
+    register_backend()
+    expected = run_once(model, inputs)
+    conversion.overridden = install_overrides(model)
+    # Models that were written for eager attention alone may calculate with
+    # their masks, which have to be floats then.
+    name = BACKEND if model._supports_sdpa else FLOAT_BACKEND
+    conversion.configs = privatise_configs(model, name)
+    trace = trace_attention(model, inputs, backend)
+    refuse_unrouted(
+        model,
+        trace,
+        "transformers' attention interface",
+        "It cannot be run as message passing; mode='mask' imposes graphs on "
+        'dense attention instead.',
+    )
+    _refuse_other_numbers(model, expected, trace.output)
+    install_slots(model, trace, backend)
+    conversion.handles = install_frames(model)
+    conversion.handles += install_weight_requests(model)
 
 
-def _end_request(module: Any, args: Any, output: Any) -> None:
-    shared = _shared_of(module)
-    if shared is not None and shared.weights_for is module:
-        shared.weights_for = None
+def _impose_masks(
+    model: PreTrainedModel,
+    inputs: dict[str, Tensor],
+    backend: str,
+    conversion: _Conversion,
+) -> None:
+    expected = run_once(model, inputs)
+    trace = trace_scores(model, inputs)
+    refuse_unrouted(
+        model,
+        trace,
+        'a softmax over all tokens',
+        'This architecture cannot be converted.',
+    )
+    install_slots(model, trace, backend)
+    conversion.handles = install_frames(model)
+    conversion.handles += install_modes(trace.routed)
+    # Imposing the model's own graph must change nothing.
+    own = OwnGraph()
+    for slot in slots_of(model).values():
+        slot.source = own
+    output = run_once(model, inputs)
+    for slot in slots_of(model).values():
+        slot.source = None
+    _refuse_other_numbers(model, expected, output)
+
+
+def _undo(model: nn.Module, conversion: _Conversion) -> None:
+    for handle in conversion.handles:
+        handle.remove()
+    for module in model.modules():
+        remove_slot(module)
+    remove_overrides(conversion.overridden)
+    restore_configs(conversion.configs)
 
 
 def _backend_of(model: nn.Module) -> str:
-    shared = _shared_of(model)
+    shared = shared_of(model)
     return 'auto' if shared is None else shared.backend
 
 
-def _shared_of(model: nn.Module) -> Shared | None:
-    slots = (get_slot(module) for module in model.modules())
-    return next((slot.shared for slot in slots if slot is not None), None)
+def _error(expected: Tensor, output: Tensor | None) -> float:
+    """Relative error, zero where rounding would hide what is wrong."""
+    if expected.dtype not in _TOLERANCE or output is None:
+        return 0.0
+    scale = expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny)
+    return float((output - expected).abs().max() / scale)
+
+
+def _is_close(expected: Tensor, output: Tensor | None) -> bool:
+    return _error(expected, output) <= _TOLERANCE.get(expected.dtype, 0.0)
 
 
 def _refuse_other_numbers(
     model: PreTrainedModel, expected: Tensor, output: Tensor | None
 ) -> None:
-    tolerance = _TOLERANCE.get(expected.dtype)
-    if tolerance is None or output is None:
-        return
-    scale = expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny)
-    error = float((output - expected).abs().max() / scale)
-    if not error <= tolerance:
+    if not _is_close(expected, output):
         raise RuntimeError(
             f"Expected the converted '{type(model).__name__}' to equal the "
-            f'original (got a relative error of {error:.1e}, above '
-            f'{tolerance:.0e}). The conversion was undone. Load the model with '
-            f"attn_implementation='eager': other kernels drop features of some "
-            f'architectures; if the error stays, this one does something that '
-            f'the backend does not know.'
+            f'original (got a relative error of '
+            f'{_error(expected, output):.1e}, above '
+            f'{_TOLERANCE[expected.dtype]:.0e}). The conversion was undone. '
+            f"Load the model with attn_implementation='eager': other kernels "
+            f'drop features of some architectures; if the error stays, this '
+            f'one does something that the backend does not know.'
         )

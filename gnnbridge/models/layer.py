@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from gnnbridge.models.convert import converted
 from gnnbridge.models.slots import (
     Call,
     Pairs,
+    Rows,
     Slot,
     self_attention_slots,
     slots_of,
@@ -144,8 +146,8 @@ class ConvertedLayer(GraphTransformerLayer):
         pairs = Pairs(plan, shape, bias=log_edge_weight(edge_weight))
         weights: list[Tensor] = []
 
-        def record(call: Call, alpha: Tensor) -> None:
-            weights.append(alpha)
+        def record(call: Call, rows: Iterable[Rows]) -> None:
+            weights.extend(some.alpha for some in rows)
 
         slots = slots_of(self.block).values()
         for slot in slots:

@@ -31,15 +31,17 @@ class StructuralMask(Tensor):
         structure: Structure,
         shape: tuple[int, int, int, int],
         device: torch.device | str,
+        dtype: torch.dtype = torch.bool,
     ) -> StructuralMask:
-        """A mask that takes the space of one entry."""
-        entry = torch.ones((), dtype=torch.bool, device=device)
+        """A mask that takes the space of one entry, bool or additive."""
+        kept = 1 if dtype == torch.bool else 0
+        entry = torch.full((), kept, dtype=dtype, device=device)
         mask = entry.expand(shape).as_subclass(cls)
         mask.structure = structure
         return mask
 
     def entries(self) -> Tensor:
-        """The real mask, bool."""
+        """The real mask, bool or float."""
         with torch._C.DisableTorchFunctionSubclass():
             plain = self.as_subclass(Tensor)
             if self.structure == 'full':
@@ -48,7 +50,11 @@ class StructuralMask(Tensor):
             lower = torch.ones(
                 queries, keys, dtype=torch.bool, device=plain.device
             )
-            return lower.tril(keys - queries).expand(plain.shape)
+            lower = lower.tril(keys - queries)
+            if plain.dtype == torch.bool:
+                return lower.expand(plain.shape)
+            closed = torch.finfo(plain.dtype).min
+            return plain.masked_fill(~lower, closed)
 
     @classmethod
     def __torch_function__(

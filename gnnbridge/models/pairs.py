@@ -60,13 +60,13 @@ def mask_pairs(
         mask.dim() != 4
         or any(
             have not in (1, want)
-            for have, want in zip(mask.shape[:2], shape[:2], strict=True)
+            for have, want in zip(mask.shape, shape, strict=True)
         )
-        or mask.shape[2:] != (num_queries, num_keys)
     ):
         raise ValueError(
             f'Expected an attention mask of shape [{num_sequences}, 1 or '
-            f'{heads}, {num_queries}, {num_keys}] (got {list(mask.shape)}).'
+            f'{heads}, {num_queries}, {num_keys}], or 1 in place of any (got '
+            f'{list(mask.shape)}).'
         )
     if mask is None or isinstance(mask, StructuralMask):
         structure: Structure = 'causal' if causal else 'full'
@@ -77,7 +77,7 @@ def mask_pairs(
             structure, size, backend=backend, num_graphs=num_sequences
         )
         return Pairs(plan.to(device), shape)
-    keep = keep_of(mask)
+    keep = keep_of(mask).expand(-1, -1, num_queries, num_keys)
     used = keep.any(dim=1) if keep.size(1) > 1 else keep[:, 0]
     plan = plan_attention(used.expand(num_sequences, -1, -1), backend=backend)
     return Pairs(plan, shape, keep if keep.size(1) > 1 else None)
@@ -90,6 +90,15 @@ def keep_of(mask: Tensor) -> Tensor:
     return mask > torch.finfo(mask.dtype).min / 2
 
 
+def intersect(mask: Tensor | None, keep: Tensor) -> Tensor:
+    """A mask of transformers with all pairs closed that are not to be kept."""
+    if mask is None:
+        return keep
+    if mask.dtype == torch.bool:
+        return mask & keep
+    return mask.masked_fill(~keep, torch.finfo(mask.dtype).min)
+
+
 def pair_bias(
     mask: Tensor | None, position_bias: Tensor | None, pairs: Pairs
 ) -> Tensor | None:
@@ -99,7 +108,8 @@ def pair_bias(
     ``-inf``.
     """
     bias = None
-    if mask is not None and mask.is_floating_point():
+    stands_in = isinstance(mask, StructuralMask)
+    if mask is not None and mask.is_floating_point() and not stands_in:
         bias = mask
     if position_bias is not None:
         bias = position_bias if bias is None else bias + position_bias
@@ -137,6 +147,26 @@ def own_rows(own: Pairs, batch: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
     row = torch.repeat_interleave(count)
     first = count.cumsum(0) - count
     return row, torch.arange(row.numel(), device=row.device) - first[row]
+
+
+def rows_of_pairs(pairs: Pairs, first: int, last: int) -> Pairs:
+    """The pairs of the queries from ``first`` up to ``last``."""
+    plan, (sequences, heads, queries, keys) = pairs.plan, pairs.shape
+    if plan.structure is None:
+        mask = plan.mask[:, first:last]
+    else:
+        mask = torch.ones(
+            last - first, keys, dtype=torch.bool, device=plan.device
+        )
+        if plan.structure == 'causal':
+            mask = mask.tril(keys - queries + first)
+        mask = mask.expand(sequences, -1, -1)
+    keep = pairs.head_keep
+    return Pairs(
+        plan_attention(mask, backend='dense'),
+        (sequences, heads, last - first, keys),
+        None if keep is None else keep[:, :, first:last],
+    )
 
 
 def seen_keys(own: Pairs) -> Tensor:  # [B, K]

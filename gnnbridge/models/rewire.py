@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 from transformers import PreTrainedModel
 
-from gnnbridge.models.convert import converted
+from gnnbridge.models.convert import Mode, converted
 from gnnbridge.models.slots import GraphSource, self_attention_slots
 from gnnbridge.models.sources import (
     ComputedGraph,
@@ -31,6 +31,7 @@ def rewire(
     *,
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
+    mode: Mode = 'messages',
 ) -> Iterator[PreTrainedModel]:
     """Lets the attention of a model run on a rewired graph inside a context.
 
@@ -52,6 +53,9 @@ def rewire(
             ``num_heads``. Only the edges of what they return are used.
         layers: Layers to rewire, all by default.
         heads: Heads to rewire, all by default; the others keep their edges.
+        mode: ``'mask'`` for architectures that :func:`gnnbridge.convert`
+            refuses otherwise: the same numbers by dense attention, in place
+            of message passing. A model that is converted keeps its mode.
 
     Yields:
         The model. On leaving the context it is as it was.
@@ -76,7 +80,7 @@ def rewire(
             'context). Disable checkpointing first.'
         )
     make_source = _sources(what, heads)
-    with converted(model):
+    with converted(model, mode):
         slots = list(self_attention_slots(model, layers).values())
         before = [slot.source for slot in slots]
         for slot in slots:

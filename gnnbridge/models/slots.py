@@ -8,7 +8,7 @@ recomputes a layer in the backward pass.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -28,11 +28,13 @@ class Frame:
     """Where the queries and keys of one call stand in the whole sequence.
 
     Key ``k`` of the call has index ``first_key + k``, query ``q`` has index
-    ``first_query + q``: with a KV cache neither starts at zero.
+    ``first_query + q``: with a KV cache neither starts at zero. A module that
+    is run several times has a ``cache_layer`` for each.
     """
 
     first_query: int | Tensor = 0
     first_key: int = 0
+    cache_layer: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +135,23 @@ class GraphSource(Protocol):
         ...
 
 
-Recorder = Callable[[Call, Tensor], None]
+@dataclass(frozen=True)
+class Rows:
+    """Attention of some queries of a call, one after the other.
+
+    Attributes:
+        first: The first of the queries within the call.
+        pairs: Their pairs; queries are counted from ``first``.
+        alpha: Weights of the pairs ``[E, H]``.
+    """
+
+    first: int
+    pairs: Pairs
+    alpha: Tensor
+
+
+# Rows come block by block, so that a recorder may keep less than all of them.
+Recorder = Callable[[Call, Iterable[Rows]], None]
 Observer = Callable[[Call], None]
 
 
@@ -147,6 +165,7 @@ class Shared:
         weights_for: The module whose caller asked for attention weights.
         conv: The message-passing layer; it has no weights of its own.
         cache: Pairs of the masks seen last, with the masks.
+        frames: Frames that layers had last, by kind of layer.
     """
 
     architecture: str
@@ -154,6 +173,7 @@ class Shared:
     weights_for: nn.Module | None = None
     conv: AttentionConv = field(default_factory=AttentionConv)
     cache: list[tuple[Any, Any, Pairs]] = field(default_factory=list)
+    frames: dict[Any, Frame] = field(default_factory=dict)
 
     def cached(self, mask: Tensor | None, key: tuple[Any, ...]) -> Pairs | None:
         """Pairs found earlier for the very same mask tensor, unchanged."""
@@ -200,7 +220,7 @@ class Slot:
         frame: Position of the running call, set by the module's pre-hook.
         source: The graph to run on; None for the model's own.
         exact: Pairs to run on whatever the mask says; None for the mask's.
-        recorder: Called with every call and its attention weights.
+        recorder: Called with every call and the weights of its rows.
         observer: Called with every call; no weights are computed for it.
     """
 
@@ -259,6 +279,16 @@ def self_attention_slots(
     return {m: s for m, s in slots.items() if s.layer in chosen}
 
 
+def _cache_layer(module: nn.Module, kwargs: dict[str, Any]) -> int:
+    """The layer of the cache that a module is about to use."""
+    # A module that is shared by several layers is told which one it is.
+    layer = kwargs.get('layer_idx')
+    if layer is None:
+        layer = getattr(module, 'layer_idx', getattr(module, 'layer_id', None))
+    # One that is run in cycles has a layer of the cache for each.
+    return (layer or 0) + (kwargs.get('cycle_offset') or 0)
+
+
 def set_frame(
     module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
@@ -275,13 +305,18 @@ def set_frame(
     given = (*kwargs.values(), *args)
     cache = next((x for x in given if isinstance(x, Cache)), None)
     cache = getattr(cache, 'self_attention_cache', cache)
-    layer = getattr(module, 'layer_idx', None)
-    if cache is None or slot.cross or not isinstance(layer, int):
-        slot.frame = Frame()
+    layer = _cache_layer(module, kwargs)
+    kind = getattr(module, 'layer_type', None)
+    if getattr(module, 'is_kv_shared_layer', False):
+        # It attends to the keys of the last layer of its kind that has some.
+        slot.frame = slot.shared.frames.get(kind, Frame())
+        return
+    if cache is None or slot.cross:
+        slot.frame = slot.shared.frames[kind] = Frame()
         return
     hidden = kwargs['hidden_states'] if 'hidden_states' in kwargs else args[0]
     first = cache.get_seq_length(layer)
     # A static cache counts in a tensor that it changes in place.
     first = first.clone() if isinstance(first, torch.Tensor) else first
     _, first_key = cache.get_mask_sizes(hidden.shape[1], layer)
-    slot.frame = Frame(first, first_key)
+    slot.frame = slot.shared.frames[kind] = Frame(first, first_key, layer)

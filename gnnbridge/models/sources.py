@@ -40,9 +40,10 @@ class Rule:
         Raises:
             ValueError: If the graph is not valid.
         """
-        data = validate(
-            sort(Data(edge_index=data.edge_index, num_nodes=data.num_nodes))
-        )
+        data = Data(edge_index=data.edge_index, num_nodes=data.num_nodes)
+        # A graph without edges is none to analyse, but one to run on.
+        if data.edge_index is None or data.edge_index.numel() > 0:
+            data = validate(sort(data))
         source, target = data.edge_index
         degree = torch.bincount(target, minlength=data.num_nodes)
         zero = degree.new_zeros(1)
@@ -111,23 +112,23 @@ class ComputedGraph:
     ) -> None:
         self.function, self.heads = function, heads
         self.padding = _Padding()
-        self.history: list[Data] = []
+        self.history: dict[int | None, list[Data]] = {}
 
     def pairs(self, call: Call) -> Pairs:
         """Pairs of the rewired graph for this call."""
         padding = self.padding.of(call)
         with torch.no_grad():
             alpha = call.attend(call.own)[1].detach()
-        earlier: list[Data | None] = list(self.history)
-        if int(call.slot.frame.first_query) == 0 or (
-            len(earlier) != call.shape[0]
-        ):
+        frame = call.slot.frame
+        earlier: list[Data | None] = [*self.history.get(frame.cache_layer, ())]
+        if int(frame.first_query) == 0 or len(earlier) != call.shape[0]:
             earlier = [None] * call.shape[0]
-        self.history = [
+        graphs = [
             _extend(graph, call, alpha, sequence, padding[sequence])
             for sequence, graph in enumerate(earlier)
         ]
-        rules = [self._apply(call.slot.layer, graph) for graph in self.history]
+        self.history[frame.cache_layer] = graphs
+        rules = [self._apply(call.slot.layer, graph) for graph in graphs]
         return rewired_pairs(call, rules, padding, self.heads)
 
     def _apply(self, layer: int, graph: Data) -> Rule:

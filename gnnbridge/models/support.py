@@ -22,7 +22,11 @@ from gnnbridge.models.slots import (
 
 # Attention modules with these words in their class name mix tokens by other
 # means; hybrid models have them beside the softmax attention that we run.
-_OTHER_MIXERS = ('Linear', 'Lightning', 'Delta', 'Mamba', 'Recurrent')
+_OTHER_MIXERS = (
+    'Linear', 'Lightning', 'Delta', 'Mamba', 'Recurrent', 'Rwkv',
+    # Over the outputs of layers, not over tokens.
+    'AttentionResidual',
+)  # fmt: skip
 # A keyword with another sequence's states makes a call cross-attention.
 _CROSS_KEYWORDS = ('key_value_states', 'encoder_hidden_states')
 
@@ -108,7 +112,9 @@ def trace_attention(
     for name, module in model.named_modules():
 
         def routed(call: Call, module: Any = module) -> None:
-            trace.routed.setdefault(module, crossing[module])
+            # Without a cache, other keys than queries are other nodes.
+            cross = crossing[module] or call.shape[2] != call.shape[3]
+            trace.routed.setdefault(module, cross)
 
         set_slot(module, Slot(name, -1, shared, observer=routed))
         handles.append(
@@ -131,19 +137,21 @@ def is_cross_attention(kwargs: dict[str, Any]) -> bool:
     return any(kwargs.get(name) is not None for name in _CROSS_KEYWORDS)
 
 
-def refuse_unrouted(model: PreTrainedModel, trace: Trace) -> None:
-    """Refuses a model whose attention does not run, or not wholly, on ours.
+def refuse_unrouted(
+    model: PreTrainedModel, trace: Trace, what: str, advice: str
+) -> None:
+    """Refuses a model whose attention was not found, or not wholly.
+
+    Args:
+        model: The model.
+        trace: What its run showed.
+        what: What attention was looked for by.
+        advice: What else can be done.
 
     Raises:
         NotImplementedError: Naming the modules that keep their own attention.
     """
     architecture = type(model).__name__
-    if not trace.routed:
-        raise NotImplementedError(
-            f"Expected a model whose attention uses transformers' attention "
-            f"interface (got '{architecture}', whose attention never called "
-            f'it). This architecture cannot be converted.'
-        )
     names = {module: name for name, module in model.named_modules()}
     routed = [names[module] for module in trace.routed]
     unrouted = [
@@ -153,12 +161,16 @@ def refuse_unrouted(model: PreTrainedModel, trace: Trace) -> None:
         and not any(word in type(module).__name__ for word in _OTHER_MIXERS)
         and not any(_nested(names[module], name) for name in routed)
     ]
+    if not trace.routed and not unrouted:
+        raise NotImplementedError(
+            f"Expected a model with attention (got '{architecture}', in which "
+            f'no attention runs). {advice}'
+        )
     if unrouted:
         raise NotImplementedError(
-            f"Expected all attention of '{architecture}' to use transformers' "
-            f'attention interface (got {len(unrouted)} modules that do not, '
-            f"the first '{unrouted[0]}'). This architecture cannot be "
-            f'converted.'
+            f"Expected all attention of '{architecture}' to use {what} (got "
+            f'{len(unrouted)} modules that do not, the first '
+            f"'{unrouted[0]}'). {advice}"
         )
 
 

@@ -138,5 +138,5 @@ def test_a_trace_names_what_ran_and_leaves_nothing_behind():
     assert torch.equal(trace.output, run_once(model, inputs))
     assert slots_of(model) == {}
     assert sum(len(m._forward_pre_hooks) for m in model.modules()) == hooks
-    with pytest.raises(NotImplementedError, match='never called'):
-        refuse_unrouted(model, trace)
+    with pytest.raises(NotImplementedError, match=r'to use a phone \(got 3'):
+        refuse_unrouted(model, trace, 'a phone', 'Write a letter.')
