@@ -8,6 +8,7 @@ function runs them as message passing over the pairs that the mask allows.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,8 @@ BACKEND = 'gnnbridge'
 FLOAT_BACKEND = 'gnnbridge_float'
 # The same without masks, for layers that are told their graph.
 MASKLESS = 'gnnbridge_maskless'
+# The same with a mask that hides nothing, for blocks that need to see one.
+UNMASKED = 'gnnbridge_unmasked'
 
 # Keywords that arrive but change nothing for eager attention. Masks already
 # hold the window, the padding and the packing; positions are in the queries.
@@ -58,6 +61,8 @@ def register_backend() -> None:
     AttentionMaskInterface.register(FLOAT_BACKEND, additive_mask)
     AttentionInterface.register(MASKLESS, graph_attention)
     AttentionMaskInterface.register(MASKLESS, no_mask)
+    AttentionInterface.register(UNMASKED, graph_attention)
+    AttentionMaskInterface.register(UNMASKED, open_mask)
 
 
 def keep_mask(*args: Any, **kwargs: Any) -> Tensor:
@@ -113,6 +118,12 @@ def no_mask(*args: Any, **kwargs: Any) -> None:
     return None
 
 
+def open_mask(*args: Any, **kwargs: Any) -> Tensor:
+    """Mask function that hides nothing and takes no space."""
+    device = kwargs.get('device', 'cpu')
+    return StructuralMask.of('full', _sizes(kwargs), device)
+
+
 def graph_attention(
     module: nn.Module,
     query: Tensor,  # [B, H, Q, D]
@@ -147,7 +158,12 @@ def graph_attention(
         )
     _refuse_unknown(slot, kwargs)
     shape = (query.size(0), query.size(1), query.size(2), key.size(2))
-    if indices is not None or block_indices is not None:
+    whole, chosen = (
+        attention_mask,
+        slot.exact is None
+        and (indices is not None or block_indices is not None),
+    )
+    if chosen:
         attention_mask = selected(
             module, attention_mask, shape, query.device, indices=indices,
             block_indices=block_indices,
@@ -156,6 +172,9 @@ def graph_attention(
     if sinks is not None:  # [B, H, Q, 1]
         s_aux = sinks.squeeze(-1).transpose(1, 2).flatten(0, 1)
     own = _own_pairs(slot, attention_mask, shape, bool(is_causal), query)
+    if chosen:
+        before = _own_pairs(slot, whole, shape, bool(is_causal), query)
+        own = replace(own, before_choice=before)
     attention = Attention(
         slot.shared.conv,
         query.transpose(1, 2),
@@ -196,6 +215,8 @@ def graph_attention(
             else ([Rows(0, union, alpha)])
         )
         slot.recorder(Call(slot, shape, own, union, attend), rows)
+    # Some modules take a view of it.
+    out = out.contiguous()
     if wanted and alpha is not None:
         return out, dense_weights(alpha.to(query.dtype), pairs.union())
     return out, None

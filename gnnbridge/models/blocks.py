@@ -10,15 +10,17 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+# Blocks whose states are [T, B, d].
+_TOKENS_FIRST = ('XLNetLayer',)
 
-def find_block(model: PreTrainedModel, name: str) -> tuple[str, nn.Module]:
+
+def find_block(
+    model: PreTrainedModel, name: str
+) -> tuple[str, nn.Module | None]:
     """The transformer block that an attention module belongs to.
 
     It is the nearest ancestor that transformers marks as a layer, else the
-    outermost ancestor that is an item of a module list.
-
-    Raises:
-        NotImplementedError: If the module lies in no such block.
+    outermost ancestor that is an item of a module list. None if there is none.
     """
     parts = name.split('.')
     above = ['.'.join(parts[:end]) for end in range(len(parts) - 1, 0, -1)]
@@ -30,15 +32,17 @@ def find_block(model: PreTrainedModel, name: str) -> tuple[str, nn.Module]:
         parent = candidate.rpartition('.')[0]
         if isinstance(model.get_submodule(parent), nn.ModuleList):
             return candidate, model.get_submodule(candidate)
-    raise NotImplementedError(
-        f"Expected attention to lie in a transformer block (got '{name}' of "
-        f"'{type(model).__name__}')."
-    )
+    return name, None
 
 
 def first_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """The hidden states that a block was called with."""
     return kwargs['hidden_states'] if 'hidden_states' in kwargs else args[0]
+
+
+def first_of(output: Any) -> Any:
+    """What a module returns first."""
+    return output[0] if isinstance(output, (tuple, list)) else output
 
 
 class BlockWatch:
@@ -83,10 +87,12 @@ class BlockWatch:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         self.states = first_states(args, kwargs)
+        if type(module).__name__ in _TOKENS_FIRST:
+            self.states = self.states.transpose(0, 1)
 
     def _attended(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._added is None:
-            self._added = output[0] if isinstance(output, tuple) else output
+            self._added = first_of(output)
 
     def _followed(self, module: nn.Module, args: Any, output: Any) -> None:
         given = args[0] if args else None
@@ -100,6 +106,11 @@ class BlockWatch:
             return
         stream = self.states.float().norm(dim=-1)
         added = self._added.float().norm(dim=-1)
+        if type(module).__name__ in _TOKENS_FIRST:
+            added = added.transpose(0, 1)
+        self._added = None
+        if stream.shape != added.shape:
+            # A token has several vectors, to which attention adds one.
+            return
         total = stream + added
         self.mixing = added / total.where(total > 0, torch.ones_like(total))
-        self._added = None

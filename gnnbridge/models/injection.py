@@ -153,7 +153,15 @@ def trace_scores(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Trace:
         # The softmax may be a module of its own.
         inside = [m for m in stack if not isinstance(m, nn.Softmax)]
         if scores.dim() <= 4 and scores.size(-1) > 1 and inside:
-            trace.routed.setdefault(inside[-1], crossing[inside[-1]])
+            cross = crossing[inside[-1]]
+            if not cross and scores.size(-1) != scores.size(-2):
+                raise NotImplementedError(
+                    f'Expected scores of tokens for each other (got '
+                    f'{scores.size(-2)} queries and {scores.size(-1)} keys in '
+                    f"a '{type(inside[-1]).__name__}'). Keys that are no "
+                    f'tokens, such as sinks, cannot be masked by a graph.'
+                )
+            trace.routed.setdefault(inside[-1], cross)
         return weigh(scores)
 
     for module in model.modules():

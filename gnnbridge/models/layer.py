@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,9 +11,8 @@ from torch import Tensor, nn
 from torch_geometric.typing import OptTensor
 from transformers import PreTrainedModel
 
-from gnnbridge.models.backend import MASKLESS
-from gnnbridge.models.blocks import find_block, first_states
-from gnnbridge.models.configs import privatise_configs
+from gnnbridge.models.backend import MASKLESS, UNMASKED
+from gnnbridge.models.blocks import find_block, first_of, first_states
 from gnnbridge.models.convert import converted
 from gnnbridge.models.slots import (
     Call,
@@ -24,6 +22,7 @@ from gnnbridge.models.slots import (
     self_attention_slots,
     slots_of,
 )
+from gnnbridge.models.stem import Arguments, Stem
 from gnnbridge.models.support import run_once, trace_inputs
 from gnnbridge.nn.plan import AttentionPlan, plan_attention
 from gnnbridge.nn.transformer_layer import (
@@ -31,7 +30,6 @@ from gnnbridge.nn.transformer_layer import (
     log_edge_weight,
 )
 
-_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 # Relative error of the layer against the block in the model, in float32.
 _TOLERANCE = 1e-3
 
@@ -61,18 +59,45 @@ def convert_layer(model: PreTrainedModel, layer: int) -> GraphTransformerLayer:
     with converted(model):
         slot = next(iter(self_attention_slots(model, [layer]).values()))
         name, block = find_block(model, slot.name)
+        if block is None:
+            raise NotImplementedError(
+                f"Expected attention in a transformer block (got '{name}' of "
+                f"'{type(model).__name__}'). Use gnnbridge.rewire on the whole "
+                f'model.'
+            )
         seen = _Observation(model, block, slot)
-        stem = _Stem(model, name, block, seen)
-        result = ConvertedLayer(block, stem, heads=seen.heads)
-        error = seen.error_of(result)
-    if not error <= _TOLERANCE:
+        result, problem = _stand_alone(model, name, block, seen)
+    if result is None:
         raise NotImplementedError(
             f"Expected block '{name}' of '{type(model).__name__}' to depend on "
-            f'states, positions and graph alone (got a relative error of '
-            f'{error:.1e} when run so). Use gnnbridge.rewire on the whole '
-            f'model.'
+            f'states [N, F], positions and graph alone (got {problem} when run '
+            f'so). Use gnnbridge.rewire on the whole model.'
         )
     return result.train(model.training)
+
+
+def _stand_alone(
+    model: PreTrainedModel, name: str, block: nn.Module, seen: _Observation
+) -> tuple[ConvertedLayer | None, str]:
+    """The layer, or None and what went wrong."""
+    if seen.states.dim() != 3:
+        return None, f'states {list(seen.states.shape)}'
+    problem = ''
+    for masks in (MASKLESS, UNMASKED):
+        try:
+            stem = Stem(
+                model, name, block, seen.arguments, seen.states.size(-1),
+                seen.tuple_length, masks,
+            )  # fmt: skip
+            result = ConvertedLayer(block, stem, heads=seen.heads)
+            error = seen.error_of(result)
+        except Exception as missing:  # whatever a block misses
+            problem = f'{type(missing).__name__}: {missing}'
+            continue
+        if error <= _TOLERANCE:
+            return result, ''
+        problem = f'a relative error of {error:.1e}'
+    return None, problem
 
 
 class ConvertedLayer(GraphTransformerLayer):
@@ -85,7 +110,7 @@ class ConvertedLayer(GraphTransformerLayer):
         conv: The message-passing layer inside it.
     """
 
-    def __init__(self, block: nn.Module, stem: _Stem, *, heads: int) -> None:
+    def __init__(self, block: nn.Module, stem: Stem, *, heads: int) -> None:
         nn.Module.__init__(self)
         self.block = copy.deepcopy(block)
         self.heads = heads
@@ -154,13 +179,13 @@ class ConvertedLayer(GraphTransformerLayer):
             slot.exact = pairs
             slot.recorder = record if return_attention_weights else None
         try:
-            stem: _Stem = self.__dict__['_stem']
+            stem: Stem = self.__dict__['_stem']
             args, kwargs = stem.arguments(x, position)
             out = self.block(x.unsqueeze(0), *args, **kwargs)
         finally:
             for slot in slots:
                 slot.exact = slot.recorder = None
-        out = (out[0] if isinstance(out, tuple) else out).squeeze(0)
+        out = first_of(out).squeeze(0)
         if return_attention_weights:
             return out, (plan.edge_index, weights[0])
         return out
@@ -173,7 +198,7 @@ class _Observation:
         self, model: PreTrainedModel, block: nn.Module, slot: Slot
     ) -> None:
         self.states = self.output = torch.empty(0)
-        self.arguments: _Arguments = ((), {})
+        self.arguments: Arguments = ((), {})
         self.tuple_length = 0
         self.heads = 0
         self.edge_index = torch.empty(0)
@@ -184,9 +209,9 @@ class _Observation:
             self.arguments = args[1:], rest
 
         def leave(module: Any, args: Any, output: Any) -> None:
-            is_tuple = isinstance(output, tuple)
-            self.tuple_length = len(output) if is_tuple else 0
-            self.output = output[0] if is_tuple else output
+            several = isinstance(output, (tuple, list))
+            self.tuple_length = len(output) if several else 0
+            self.output = first_of(output)
 
         def observe(call: Call) -> None:
             self.edge_index = call.own.plan.edge_index
@@ -210,127 +235,3 @@ class _Observation:
             out = layer.eval()(self.states[0], self.edge_index)
         scale = self.output.abs().max().clamp_min(1e-12)
         return float((out - self.output[0]).abs().max() / scale)
-
-
-class _Stem:
-    """Gives a block the arguments that its model would give it.
-
-    It is the model without blocks and embeddings: what is left makes position
-    embeddings and whatever else the blocks are called with.
-    """
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        name: str,
-        block: nn.Module,
-        seen: _Observation,
-    ) -> None:
-        self.channels = seen.states.size(-1)
-        self.model: nn.Module | None = None
-        self.observed = _without_masks(seen.arguments)
-        base = _closest_model(model, name)
-        if 'inputs_embeds' not in inspect.signature(base.forward).parameters:
-            _check_constant(model, name, self.observed)
-            return
-        memo: dict[int, Any] = {
-            id(other): _Stub(other is block, seen.tuple_length)
-            for other in base.modules()
-            if type(other) is type(block)
-        }
-        for table in base.modules():
-            if isinstance(table, nn.Embedding):
-                memo[id(table)] = _Nothing()
-        self.model = copy.deepcopy(base, memo)
-        privatise_configs(self.model, MASKLESS)
-
-    def arguments(self, x: Tensor, position: Tensor) -> _Arguments:
-        """Arguments of the block besides the states, for ``N`` tokens."""
-        if self.model is None:
-            return self.observed
-        self.model.to(x.device)
-        states = x.new_zeros((1, *x.shape))
-        inputs: dict[str, Any] = {'inputs_embeds': states}
-        accepted = inspect.signature(self.model.forward).parameters
-        if 'position_ids' in accepted:
-            inputs['position_ids'] = position.unsqueeze(0)
-        if 'use_cache' in accepted:
-            inputs['use_cache'] = False
-        try:
-            with torch.no_grad():
-                self.model(**inputs)
-        except _Reached as reached:
-            return reached.arguments
-        raise RuntimeError('Expected the model to call its block (it did not).')
-
-
-class _Reached(Exception):
-    """Carries the arguments of a block out of a forward pass."""
-
-    def __init__(self, arguments: _Arguments) -> None:
-        super().__init__()
-        self.arguments = arguments
-
-
-class _Stub(nn.Module):
-    """Stands for a block: passes states on, or stops where they were wanted."""
-
-    # Some models choose a mask by what the block says it is.
-    gradient_checkpointing = False
-
-    def __init__(self, wanted: bool, tuple_length: int) -> None:
-        super().__init__()
-        self.wanted, self.tuple_length = wanted, tuple_length
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Passes the states on, or raises with the arguments."""
-        rest = {k: v for k, v in kwargs.items() if k != 'hidden_states'}
-        if self.wanted:
-            raise _Reached((args[1:], rest))
-        states = first_states(args, kwargs)
-        if self.tuple_length == 0:
-            return states
-        return (states, *[None] * (self.tuple_length - 1))
-
-
-class _Nothing(nn.Module):
-    """Stands for an embedding: a block is given its states."""
-
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Zero, of no shape and so of any."""
-        return torch.zeros(())
-
-
-def _closest_model(model: PreTrainedModel, name: str) -> PreTrainedModel:
-    """The innermost model of transformers that contains a block."""
-    parts = name.split('.')
-    for end in range(len(parts) - 1, 0, -1):
-        module = model.get_submodule('.'.join(parts[:end]))
-        if isinstance(module, PreTrainedModel):
-            return module
-    return model
-
-
-def _without_masks(arguments: _Arguments) -> _Arguments:
-    """Arguments without masks, in whose place the layer is given a graph."""
-
-    def keep(value: Any) -> Any:
-        is_mask = isinstance(value, Tensor) and value.dtype == torch.bool
-        return None if is_mask and value.dim() == 4 else value
-
-    args, kwargs = arguments
-    return tuple(map(keep, args)), {k: keep(v) for k, v in kwargs.items()}
-
-
-def _check_constant(
-    model: PreTrainedModel, name: str, arguments: _Arguments
-) -> None:
-    """Refuses a block whose arguments cannot be made for another length."""
-    args, kwargs = arguments
-    values = [*args, *kwargs.values()]
-    if any(isinstance(value, (Tensor, tuple, list, dict)) for value in values):
-        raise NotImplementedError(
-            f"Expected '{type(model).__name__}' to accept 'inputs_embeds' (got "
-            f"a model that does not, whose block '{name}' takes tensors "
-            f'besides the states).'
-        )

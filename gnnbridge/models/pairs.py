@@ -170,7 +170,8 @@ def rows_of_pairs(pairs: Pairs, first: int, last: int) -> Pairs:
 
 
 def seen_keys(own: Pairs) -> Tensor:  # [B, K]
-    """The keys that some query of a sequence sees."""
+    """The keys that some query of a sequence may see."""
+    own = own.before_choice or own
     num_sequences, _, _, num_keys = own.shape
     if own.plan.structure is None:
         return own.plan.mask.any(dim=1)

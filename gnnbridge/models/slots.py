@@ -50,6 +50,8 @@ class Pairs:
         bias: Bias of each pair ``[E]`` that comes with the graph, or None.
         heads: Heads that run on these pairs; all where ``rest`` is None.
         rest: Pairs of the other heads.
+        before_choice: The pairs of the mask, where the layer has chosen some
+            of them; None where it uses all.
     """
 
     plan: AttentionPlan
@@ -58,6 +60,7 @@ class Pairs:
     bias: Tensor | None = None
     heads: tuple[int, ...] = ()
     rest: Pairs | None = None
+    before_choice: Pairs | None = None
 
     @property
     def batch(self) -> Tensor:

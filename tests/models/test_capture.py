@@ -5,6 +5,7 @@ from __future__ import annotations
 import architectures
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric.data import Batch, Data
 
 import gnnbridge as gb
@@ -15,6 +16,9 @@ from gnnbridge.graph import (
     unroll,
     validate,
 )
+from gnnbridge.models import attend
+from gnnbridge.models.record import Record
+from gnnbridge.models.zoo.tiny import build as build_tiny
 from gnnbridge.spectral import attention_rollout
 
 # Attention in [0, 1] by two float32 paths; measured at most 5e-6.
@@ -141,18 +145,130 @@ def test_thinning_and_states_are_honoured():
 
 def test_no_more_than_one_layer_is_held_at_a_time(monkeypatch):
     """With top_k, what outlives a layer is the thinned graph."""
-    from gnnbridge.models import capture as module
-
     sizes = []
-    record = module._Record.__call__
+    record = Record.__call__
 
-    def counted(self, call, alpha):
-        record(self, call, alpha)
+    def counted(self, call, rows):
+        record(self, call, rows)
         sizes.append(max(g.edge_attr.size(0) for g in self.graphs))
 
-    monkeypatch.setattr(module._Record, '__call__', counted)
+    monkeypatch.setattr(Record, '__call__', counted)
     gb.capture(architectures.build('llama'), torch.arange(2, 42), top_k=2)
     assert sizes == [79, 79, 79]
+
+
+@pytest.mark.parametrize('options', [{}, {'top_k': 3}, {'threshold': 0.1}])
+@pytest.mark.parametrize('name', [*architectures.DECODERS, 'bert', 't5'])
+def test_blocks_of_rows_are_the_whole(name, options, monkeypatch):
+    """Whatever a model adds to its scores is there in every block."""
+    model = architectures.build(name)
+    inputs = architectures.left_padded(model)
+    ids, mask = inputs['input_ids'], inputs['attention_mask']
+    whole = gb.capture(model, ids, attention_mask=mask, **options)
+    monkeypatch.setattr(attend, '_ROWS', 5)
+    parts = gb.capture(model, ids, attention_mask=mask, **options)
+    for one, other in zip(whole, parts, strict=True):
+        assert set(one.keys()) == set(other.keys())
+        assert torch.equal(one.edge_index, other.edge_index)
+        for key in ('edge_attr', 'edge_weight', 'x', 'mixing'):
+            # Attention by two float32 paths.
+            torch.testing.assert_close(
+                one[key], other[key], rtol=1e-4, atol=1e-5
+            )
+
+
+def test_no_tensor_has_the_size_of_all_attention():
+    """600 tokens and 4 heads, of which 256 rows are held at a time."""
+    tokens, model = 600, architectures.build('llama')
+    largest = Largest()
+    ids = torch.arange(tokens) % 50 + 2
+    model.config.max_position_embeddings = 1024
+    with largest:
+        graphs = gb.capture(model, ids, top_k=4)
+    assert [graph.num_edges for graph in graphs] == [4 * tokens - 6] * 3
+    assert largest.numel < tokens * tokens * 4 * 0.45
+    with largest:
+        gb.capture(model, ids)
+    # Without thinning the result itself has half as many numbers.
+    assert largest.numel >= tokens * tokens * 2
+
+
+class Largest(TorchDispatchMode):
+    """Notices the largest tensor that an operation makes."""
+
+    def __enter__(self):
+        self.numel = 0
+        return super().__enter__()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for x in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(x, torch.Tensor):
+                size = x.untyped_storage().nbytes() // x.element_size()
+                self.numel = max(self.numel, size)
+        return out
+
+
+@pytest.mark.parametrize('name', ['llama', 'diffllama', 'bert'])
+def test_layers_are_handed_over_one_by_one(name):
+    model = architectures.build(name)
+    inputs = architectures.inputs_for(model)
+    ids = inputs['input_ids']
+    expected = gb.capture(model, ids, top_k=3)
+    seen, running = [], []
+    for number, block in enumerate(model.modules()):
+        if 'Layer' in type(block).__name__ and hasattr(block, 'mlp'):
+            block.register_forward_pre_hook(
+                lambda *given, number=number: running.append(len(seen))
+            )
+    assert gb.capture(model, ids, top_k=3, on_layer=seen.append) == []
+    assert len(seen) == 3
+    if running:
+        # Each was there before the next layer began.
+        assert running[-3:] == [0, 1, 2]
+    for one, other in zip(seen, expected, strict=True):
+        for key in other.keys():  # noqa: SIM118
+            assert torch.equal(
+                torch.as_tensor(one[key]), torch.as_tensor(other[key])
+            )
+
+
+@pytest.mark.parametrize('name', ['deepseek_v32', 'glm_moe_dsa'])
+def test_tokens_that_no_layer_chose_are_still_nodes(name):
+    """A layer that picks four keys a query leaves some of them unseen."""
+    model = build_tiny(name)
+    ids = torch.randint(
+        3, 60, (13,), generator=torch.Generator().manual_seed(0)
+    )
+    for graph in gb.capture(model, ids):
+        assert graph.num_nodes == 13
+        assert torch.equal(graph.token_id, ids)
+        assert torch.bincount(graph.edge_index[1], minlength=13).max() <= 4
+        assert torch.bincount(graph.edge_index[0], minlength=13).min() == 0
+        total = torch.zeros(13, 4).index_add(
+            0, graph.edge_index[1], graph.edge_attr
+        )
+        torch.testing.assert_close(total, torch.ones(13, 4))
+
+
+@pytest.mark.parametrize(
+    ('name', 'states', 'mixing'),
+    [
+        ('hy_v4', (13, 4, 32), None),
+        ('gemma3n_text', None, None),
+        ('xlm', None, None),
+        ('xlnet', (13, 32), (13,)),
+    ],
+)
+def test_streams_of_another_shape(name, states, mixing):
+    ids = torch.randint(
+        3, 60, (2, 13), generator=torch.Generator().manual_seed(0)
+    )
+    for batch in gb.capture(build_tiny(name), ids):
+        for graph in batch.to_data_list():
+            for key, shape in (('x', states), ('mixing', mixing)):
+                found = graph.get(key)
+                assert (None if found is None else found.shape) == shape
 
 
 def measured_mixing(name, attention_name, after=None):

@@ -48,6 +48,7 @@ SIZES: dict[str, Any] = {
     'max_source_positions': 128,
     'max_sequence_length': 128,
     'head_dim': 8,
+    'attn_logit_softcapping': 2.0,
     'sliding_window': 5,
     'attention_window_size': 5,
     'moe_intermediate_size': 24,
