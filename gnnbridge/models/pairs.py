@@ -149,18 +149,24 @@ def own_rows(own: Pairs, batch: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
     return row, torch.arange(row.numel(), device=row.device) - first[row]
 
 
+def mask_of(
+    pairs: Pairs, first: int = 0, last: int | None = None
+) -> Tensor:  # [B, last - first, K]
+    """The pairs of some queries as a mask, without a list of any edges."""
+    plan, (sequences, _, queries, keys) = pairs.plan, pairs.shape
+    last = queries if last is None else last
+    if plan.structure is None:
+        return plan.mask[:, first:last]
+    mask = torch.ones(last - first, keys, dtype=torch.bool, device=plan.device)
+    if plan.structure == 'causal':
+        mask = mask.tril(keys - queries + first)
+    return mask.expand(sequences, -1, -1)
+
+
 def rows_of_pairs(pairs: Pairs, first: int, last: int) -> Pairs:
     """The pairs of the queries from ``first`` up to ``last``."""
-    plan, (sequences, heads, queries, keys) = pairs.plan, pairs.shape
-    if plan.structure is None:
-        mask = plan.mask[:, first:last]
-    else:
-        mask = torch.ones(
-            last - first, keys, dtype=torch.bool, device=plan.device
-        )
-        if plan.structure == 'causal':
-            mask = mask.tril(keys - queries + first)
-        mask = mask.expand(sequences, -1, -1)
+    sequences, heads, _, keys = pairs.shape
+    mask = mask_of(pairs, first, last)
     keep = pairs.head_keep
     return Pairs(
         plan_attention(mask, backend='dense'),

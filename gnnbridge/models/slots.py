@@ -180,6 +180,8 @@ class Shared:
 
     def cached(self, mask: Tensor | None, key: tuple[Any, ...]) -> Pairs | None:
         """Pairs found earlier for the very same mask tensor, unchanged."""
+        if torch._C._are_functorch_transforms_active():
+            return None
         for reference, cached_key, pairs in self.cache:
             if mask is None:
                 same = reference is None
@@ -193,6 +195,9 @@ class Shared:
         self, mask: Tensor | None, key: tuple[Any, ...], pairs: Pairs
     ) -> None:
         """Keeps the pairs of a mask as long as few others come after it."""
+        # What is made inside of a transform must not outlive it.
+        if torch._C._are_functorch_transforms_active():
+            return
         reference = None if mask is None else weakref.ref(mask)
         entry = (reference, (*key, _version(mask)), pairs)
         # A model has two or three kinds of masks in one forward.

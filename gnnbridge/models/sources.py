@@ -15,10 +15,13 @@ from gnnbridge.models.pairs import (
     allows,
     check_heads,
     make_pairs,
+    mask_of,
     own_rows,
     seen_keys,
 )
 from gnnbridge.models.slots import Call, Pairs
+from gnnbridge.nn.formats import lazy
+from gnnbridge.nn.plan import plan_attention
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,17 @@ class Rule:
 
     source: Tensor
     start: Tensor
+
+    @lazy
+    def mask(self) -> Tensor:
+        """Which pairs of a query and a key are edges ``[N, N]``, bool."""
+        row, source = self.rows(torch.arange(self.num_nodes))
+        mask = torch.zeros(
+            self.num_nodes, self.num_nodes, dtype=torch.bool,
+            device=self.source.device,
+        )  # fmt: skip
+        mask[row, source] = True
+        return mask
 
     @classmethod
     def of(cls, data: Data) -> Rule:
@@ -84,18 +98,56 @@ class GivenGraph:
 
     def pairs(self, call: Call) -> Pairs:
         """Pairs of the rewired graph for this call."""
+        if torch.compiler.is_compiling():
+            return _for_heads(call, self._traced(call), self.heads)
+        if torch._C._are_functorch_transforms_active():
+            # What is made inside of a transform must not outlive it.
+            return self._found(call)
         frame = call.slot.frame
         key = (call.shape, int(frame.first_query), frame.first_key)
         for known_key, own, pairs in self.known:
             if known_key == key and own is call.own:
                 return pairs
-        self.rule = self.rule.to(call.own.plan.device)
-        padding = self.padding.of(call)
-        rules = [self.rule] * call.shape[0]
-        pairs = rewired_pairs(call, rules, padding, self.heads)
+        pairs = self._found(call)
         # A model has two or three kinds of masks in one forward.
         self.known = [(key, call.own, pairs), *self.known[:2]]
         return pairs
+
+    def _found(self, call: Call) -> Pairs:
+        self.rule = self.rule.to(call.own.plan.device)
+        padding = self.padding.of(call)
+        rules = [self.rule] * call.shape[0]
+        return rewired_pairs(call, rules, padding, self.heads)
+
+    def _traced(self, call: Call) -> Pairs:
+        """The same as a mask, by operations that do not look at numbers."""
+        own, (_, _, queries, keys) = call.own, call.shape
+        frame, device = call.slot.frame, own.plan.device
+        kept = mask_of(own)
+        seen = kept.any(dim=1)
+        # As in _Padding, for a pass that starts at the first token.
+        padding = seen.long().argmax(dim=1).where(seen.any(dim=1), 0)
+        query = torch.arange(queries, device=device) + frame.first_query
+        key = torch.arange(keys, device=device) + frame.first_key
+        query, key = (x - padding.unsqueeze(1) for x in (query, key))
+        size = self.rule.num_nodes
+        ruled = ((query >= 0) & (query < size)).unsqueeze(2)
+        inside = ((key >= 0) & (key < size)).unsqueeze(1)
+        graph = self.rule.mask.to(device)[
+            query.clamp(0, size - 1).unsqueeze(2),
+            key.clamp(0, size - 1).unsqueeze(1),
+        ]
+        graph = graph & inside
+        torch._assert_async(
+            ~(ruled & graph & ~kept).any(),
+            f'Expected edges that the mask of layer {call.slot.layer} allows '
+            f'(got others). Run the model without torch.compile to see which.',
+        )
+        mask = torch.where(ruled, graph, kept)
+        return Pairs(
+            plan_attention(mask, backend=call.slot.shared.backend), call.shape,
+            own.head_keep,
+        )  # fmt: skip
 
 
 class ComputedGraph:
@@ -114,6 +166,8 @@ class ComputedGraph:
         self.padding = _Padding()
         self.history: dict[int | None, list[Data]] = {}
 
+    # What the function does is not for torch.compile to look into.
+    @torch.compiler.disable
     def pairs(self, call: Call) -> Pairs:
         """Pairs of the rewired graph for this call."""
         padding = self.padding.of(call)
@@ -185,7 +239,7 @@ def rewired_pairs(
     Raises:
         ValueError: If a graph has an edge that the layer's mask forbids.
     """
-    _, num_heads, num_queries, _ = call.shape
+    num_queries = call.shape[2]
     own = call.own
     frame = call.slot.frame
     position = torch.arange(num_queries, device=padding.device)
@@ -226,11 +280,15 @@ def rewired_pairs(
         call.shape,
         call.slot.shared.backend,
     )
-    pairs = replace(pairs, head_keep=own.head_keep)
+    return _for_heads(call, replace(pairs, head_keep=own.head_keep), heads)
+
+
+def _for_heads(call: Call, pairs: Pairs, heads: Sequence[int] | None) -> Pairs:
+    """Pairs for some heads, the model's own for the others."""
     if heads is None:
         return pairs
-    chosen = tuple(sorted(set(check_heads(heads, num_heads))))
-    return replace(pairs, heads=chosen, rest=own)
+    chosen = tuple(sorted(set(check_heads(heads, call.shape[1]))))
+    return replace(pairs, heads=chosen, rest=call.own)
 
 
 def _extend(
