@@ -7,7 +7,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format bench scatter browser setup clean
+.PHONY: help demo test test-slow lint format bench versions scatter browser \
+	setup clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -49,6 +50,19 @@ format: $(STAMPS)/dev
 bench: $(STAMPS)/dev
 	@for script in benchmarks/*.py; do \
 		echo "== $$script"; $(BIN)/python $$script; done
+
+# What holds with every transformers that pyproject.toml allows: the oldest, 5.0
+# and the newest, each put before the installed one.
+VERSIONS ?= 4.56.2 5.0.0 5.23.0
+versions: $(STAMPS)/dev
+	@for version in $(VERSIONS); do \
+		echo "== transformers $$version"; \
+		folder=$(VENV)/versions/$$version; \
+		test -d $$folder || $(PIP) install --quiet --target $$folder \
+			"transformers==$$version" \
+			"numpy==$$($(BIN)/python -c 'import numpy; print(numpy.__version__)')"; \
+		PYTHONPATH=$$folder:. $(PYTEST) -q tests/models/test_contract.py; \
+	done
 
 setup: $(STAMPS)/package
 

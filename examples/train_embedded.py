@@ -217,6 +217,12 @@ def main():
     model.config.use_cache = True  # the trainer turns it off
     model.save_pretrained(directory / 'model')
     TOKENIZER.save_pretrained(directory / 'model')
+    # Before 5.0, transformers knows these by other names.
+    config = directory / 'model' / 'tokenizer_config.json'
+    text = config.read_text('utf-8')
+    text = text.replace('TokenizersBackend', 'PreTrainedTokenizerFast')
+    text = text.replace('extra_special_tokens', 'additional_special_tokens')
+    config.write_text(text, 'utf-8')
     print(f"Wrote '{directory / 'model'}'.")
 
 

@@ -22,6 +22,7 @@ from gnnbridge.models.masks import StructuralMask
 from gnnbridge.models.pairs import dense_weights, mask_pairs, pair_bias
 from gnnbridge.models.selections import selected
 from gnnbridge.models.slots import Call, Pairs, Rows, Slot, get_slot
+from gnnbridge.models.versions import mask_queries
 from gnnbridge.nn.plan import Structure
 from gnnbridge.nn.run import Options
 
@@ -97,7 +98,8 @@ def _stand_in(
 
 
 def _sizes(kwargs: dict[str, Any]) -> tuple[int, int, int, int]:
-    return kwargs['batch_size'], 1, kwargs['q_length'], kwargs['kv_length']
+    queries = mask_queries(kwargs)
+    return kwargs['batch_size'], 1, queries, kwargs['kv_length']
 
 
 def _skippable(kwargs: dict[str, Any]) -> Structure | None:

@@ -10,7 +10,9 @@ import copy
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
+
+from gnnbridge.models.versions import PreTrainedConfig
 
 # Parts of composite models that see no tokens keep their own attention.
 _NOT_TEXT = ('vision', 'audio', 'speech', 'image')

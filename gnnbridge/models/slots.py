@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache
 
+from gnnbridge.models.versions import cache_offsets
 from gnnbridge.nn.attention_conv import AttentionConv
 from gnnbridge.nn.formats import lazy
 from gnnbridge.nn.plan import AttentionPlan, plan_attention
@@ -323,8 +324,5 @@ def set_frame(
         slot.frame = slot.shared.frames[kind] = Frame()
         return
     hidden = kwargs['hidden_states'] if 'hidden_states' in kwargs else args[0]
-    first = cache.get_seq_length(layer)
-    # A static cache counts in a tensor that it changes in place.
-    first = first.clone() if isinstance(first, torch.Tensor) else first
-    _, first_key = cache.get_mask_sizes(hidden.shape[1], layer)
+    first, first_key = cache_offsets(cache, hidden.shape[1], layer)
     slot.frame = slot.shared.frames[kind] = Frame(first, first_key, layer)

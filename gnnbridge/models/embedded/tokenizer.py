@@ -40,6 +40,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
         pad_token='<pad>',
         additional_special_tokens=list(SPECIAL_TOKENS[2:]),
         padding_side='left',
+        model_input_names=['input_ids', 'attention_mask'],
         clean_up_tokenization_spaces=False,
     )
 
