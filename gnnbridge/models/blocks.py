@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
@@ -64,6 +65,7 @@ class BlockWatch:
         self.states: Tensor | None = None
         self.mixing: Tensor | None = None
         self._added: Tensor | None = None
+        self._thread = threading.get_ident()
         self._handles: list[RemovableHandle] = [
             block.register_forward_pre_hook(self._enter, with_kwargs=True),
             block.register_forward_hook(self._leave),
@@ -83,15 +85,21 @@ class BlockWatch:
         for handle in self._handles:
             handle.remove()
 
+    def _is_elsewhere(self) -> bool:
+        """Whether this is the run of another thread, which is not watched."""
+        return self._thread != threading.get_ident()
+
     def _enter(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
+        if self._is_elsewhere():
+            return
         self.states = first_states(args, kwargs)
         if type(module).__name__ in _TOKENS_FIRST:
             self.states = self.states.transpose(0, 1)
 
     def _attended(self, module: nn.Module, args: Any, output: Any) -> None:
-        if self._added is None:
+        if self._added is None and not self._is_elsewhere():
             self._added = first_of(output)
 
     def _followed(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -102,7 +110,7 @@ class BlockWatch:
             self._added = output
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        if self.states is None or self._added is None:
+        if self.states is None or self._added is None or self._is_elsewhere():
             return
         stream = self.states.float().norm(dim=-1)
         added = self._added.float().norm(dim=-1)

@@ -111,7 +111,7 @@ def _inputs(
 ) -> dict[str, Any]:
     name = getattr(model, 'main_input_name', 'input_ids')
     if name != 'input_ids':
-        return {name: input_ids.to(model.device), **model_inputs}
+        return {name: _placed(input_ids, model), **model_inputs}
     if input_ids.dim() == 1:
         input_ids = input_ids.unsqueeze(0)
     if input_ids.dim() != 2 or input_ids.numel() == 0:
@@ -137,10 +137,15 @@ def _inputs(
             f'sequence {int(empty.nonzero()[0, 0])}).'
         )
     return {
-        'input_ids': input_ids.to(model.device),
-        'attention_mask': attention_mask.to(model.device),
+        'input_ids': _placed(input_ids, model),
+        'attention_mask': _placed(attention_mask, model),
         **model_inputs,
     }
+
+
+def _placed(x: Tensor, model: PreTrainedModel) -> Tensor:
+    """An input where the model is; an offloaded one fetches it by itself."""
+    return x if model.device.type == 'meta' else x.to(model.device)
 
 
 def _runner(model: PreTrainedModel, inputs: dict[str, Any]) -> Any:

@@ -101,9 +101,12 @@ def convert(
         RuntimeError: If the converted model gives other numbers.
     """
     if not isinstance(model, PreTrainedModel):
+        advice = 'Load it with from_pretrained.'
+        if hasattr(model, 'get_base_model'):  # an adapter of PEFT
+            advice = 'Convert model.get_base_model(), which it runs.'
         raise TypeError(
             f"Expected a transformers 'PreTrainedModel' (got "
-            f"'{type(model).__name__}'). Load it with from_pretrained."
+            f"'{type(model).__name__}'). {advice}"
         )
     check_backend(backend)
     if mode not in ('messages', 'mask'):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -29,10 +30,13 @@ class Record:
     graphs: list[Data] = field(default_factory=list)
     real: list[Tensor] = field(default_factory=list)
     handed_over: bool = False
+    thread: int = field(default_factory=threading.get_ident)
 
     def __call__(self, call: Call, rows: Iterable[Rows]) -> None:
         """Makes the graphs of a call, the first one if there are several."""
         if self.graphs or self.handed_over:
+            return
+        if self.thread != threading.get_ident():  # somebody else's run
             return
         num_sequences, num_heads, num_queries, num_keys = call.shape
         heads = None
@@ -93,6 +97,8 @@ class Record:
         on_layer: Callable[[Data], None] | None,
     ) -> None:
         """Completes the graphs when the block around the layer has run."""
+        if self.thread != threading.get_ident():
+            return
         if watch is not None:
             self._add_states(watch)
         if device is not None:
@@ -143,6 +149,11 @@ def recording(
     on_layer: Callable[[Data], None] | None,
 ) -> Iterator[None]:
     """Lets records listen to their layers for the time of one forward pass."""
+    if any(record.slot.recorder is not None for record in records.values()):
+        raise RuntimeError(
+            f"Expected '{type(model).__name__}' to be captured by one thread "
+            f'at a time (got another one that is not done).'
+        )
     watches: list[BlockWatch] = []
     handles = []
     for module, record in records.items():

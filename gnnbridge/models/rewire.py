@@ -85,9 +85,11 @@ def rewire(
         before = [slot.source for slot in slots]
         for slot in slots:
             slot.source = make_source()
+            slot.shared.forget_thread()
         try:
             yield model
         finally:
+            slots[0].shared.forget_thread()
             for slot, source in zip(slots, before, strict=True):
                 slot.source = source
 

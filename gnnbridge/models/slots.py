@@ -7,6 +7,7 @@ recomputes a layer in the backward pass.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -179,6 +180,24 @@ class Shared:
     cache: list[tuple[Any, Any, Pairs]] = field(default_factory=list)
     frames: dict[Any, Frame] = field(default_factory=dict)
 
+    def check_thread(self) -> None:
+        """Lets one thread at a time run a rewired model.
+
+        Raises:
+            RuntimeError: In any other than the first since the rewiring.
+        """
+        here = threading.get_ident()
+        if self.__dict__.setdefault('thread', here) != here:
+            raise RuntimeError(
+                f"Expected a rewired '{self.architecture}' to be run by one "
+                f'thread (got another one): what a layer has seen of its KV '
+                f'cache is kept on the model. Copy the model for each thread.'
+            )
+
+    def forget_thread(self) -> None:
+        """Lets another thread run the model."""
+        self.__dict__.pop('thread', None)
+
     def cached(self, mask: Tensor | None, key: tuple[Any, ...]) -> Pairs | None:
         """Pairs found earlier for the very same mask tensor, unchanged."""
         if torch._C._are_functorch_transforms_active():
@@ -310,6 +329,8 @@ def set_frame(
     slot = get_slot(module)
     if slot is None:
         return
+    if slot.source is not None and not torch.compiler.is_compiling():
+        slot.shared.check_thread()
     # Its keyword has several names.
     given = (*kwargs.values(), *args)
     cache = next((x for x in given if isinstance(x, Cache)), None)
