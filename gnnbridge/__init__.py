@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gnnbridge.models.convert import convert as convert
     from gnnbridge.models.convert import restore as restore
     from gnnbridge.models.embedded import load_embedded as load_embedded
+    from gnnbridge.models.extract import extract_attention as extract_attention
     from gnnbridge.models.layer import convert_layer as convert_layer
     from gnnbridge.models.rewire import rewire as rewire
     from gnnbridge.profiling import Profile as Profile
@@ -33,6 +34,7 @@ _HOME_OF = {
     'convert': 'gnnbridge.models.convert',
     'convert_layer': 'gnnbridge.models.layer',
     'effective_resistance': 'gnnbridge.spectral.resistance',
+    'extract_attention': 'gnnbridge.models.extract',
     'load_embedded': 'gnnbridge.models.embedded',
     'Profile': 'gnnbridge.profiling',
     'profile': 'gnnbridge.profiling',

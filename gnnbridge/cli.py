@@ -137,16 +137,16 @@ def models(
     """
     from gnnbridge.models.zoo import table
     from gnnbridge.models.zoo.sweep import sweep as run
+    from gnnbridge.models.zoo.tiny import model_types
 
     with _errors_in_one_line():
+        if unknown := sorted(set(only or ()) - set(model_types())):
+            raise ValueError(
+                f"Expected '--only' to name causal language models of "
+                f'transformers (got {", ".join(unknown)}).'
+            )
         swept = table.result(run(only or ())) if sweep else table.shipped()
         if only:
-            known = {entry['model_type'] for entry in swept['entries']}
-            if unknown := sorted(set(only) - known):
-                raise ValueError(
-                    f"Expected '--only' to name causal language models of "
-                    f'transformers (got {", ".join(unknown)}).'
-                )
             swept['entries'] = [
                 entry for entry in swept['entries']
                 if entry['model_type'] in only

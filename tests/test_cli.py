@@ -193,3 +193,34 @@ def test_version_and_module_without_heavy_imports() -> None:
     assert shell('-c', code).stdout == '[]\n'
     found = shell('-m', 'gnnbridge', '--version')
     assert found.stdout == f'gnnbridge {__version__}\n'
+
+
+def test_models_prints_the_shipped_table(tmp_path: Path) -> None:
+    result = run('models', '--out', tmp_path / 'new')
+    assert result.exit_code == 0
+    assert 'gpt_neox' in result.stdout
+    assert '163 messages' in ' '.join(result.stdout.split())
+    swept = json.loads((tmp_path / 'new' / 'models.json').read_text())
+    assert len(swept['entries']) == 189
+    page = (tmp_path / 'new' / 'models.md').read_text()
+    assert '| gpt_neox | messages |' in page
+
+
+def test_models_sweeps_what_is_asked_for(tmp_path: Path) -> None:
+    result = run(
+        'models', '--sweep', '--only', 'gpt2', '--only', 'mamba', '--out',
+        tmp_path,
+    )  # fmt: skip
+    assert result.exit_code == 0
+    assert '1 messages, 1 no attention' in ' '.join(result.stdout.split())
+    assert 'mamba: Expected a model with attention' in result.stdout
+    entries = json.loads((tmp_path / 'models.json').read_text())['entries']
+    assert [x['model_type'] for x in entries] == ['gpt2', 'mamba']
+    assert entries[0]['error'] < 1e-5
+
+
+def test_models_names_what_there_is_not() -> None:
+    for arguments in (['--only', 'gpt9'], ['--sweep', '--only', 'gpt9']):
+        line = refusal(run('models', *arguments))
+        assert "'--only' to name causal language models" in line
+        assert 'gpt9' in line

@@ -208,7 +208,9 @@ def graph_attention(
         pairs, weights=wanted or (recorded and not in_blocks)
     )
     if slot.observer is not None:
-        slot.observer(Call(slot, shape, own, pairs, attend))
+        slot.observer(
+            Call(slot, shape, own, pairs, attend, attention.options.scale)
+        )
     if slot.recorder is not None:
         union = pairs.union()
         rows = (

@@ -123,6 +123,7 @@ class Call:
         pairs: The pairs that attention runs on.
         attend: Runs attention over given pairs; returns the output and the
             weights ``[E, H]``.
+        scale: Factor of the scores.
     """
 
     slot: Slot
@@ -130,6 +131,7 @@ class Call:
     own: Pairs
     pairs: Pairs
     attend: Callable[[Pairs], tuple[Tensor, Tensor]]
+    scale: float = 1.0
 
 
 class GraphSource(Protocol):

@@ -12,6 +12,7 @@ from torch_geometric.typing import OptTensor
 
 from gnnbridge.nn.attention_conv import AttentionConv
 from gnnbridge.nn.plan import AttentionPlan
+from gnnbridge.nn.rotary import check_width, positions_of, rotate
 
 _NORMS = {'layer_norm': nn.LayerNorm, 'rms_norm': nn.RMSNorm}
 
@@ -64,11 +65,7 @@ class GraphTransformerLayer(nn.Module):
                 f"of 'kv_heads' (got {channels}, {heads} and {kv_heads})."
             )
         width = channels // heads
-        if rope_theta is not None and width % 2 != 0:
-            raise ValueError(
-                f'Expected heads of even width for rotary embeddings (got '
-                f'{width}).'
-            )
+        check_width(width, rope_theta)
         if norm not in _NORMS:
             raise ValueError(
                 f"Expected 'norm' to be one of {sorted(_NORMS)} (got '{norm}')."
@@ -121,25 +118,15 @@ class GraphTransformerLayer(nn.Module):
             ValueError: If ``position`` is given to a layer without rotary
                 embedding or is not :obj:`[N]`, or if a weight is negative.
         """
-        if position is not None and self.rope_theta is None:
-            raise ValueError(
-                "Expected no 'position' (got one, but the layer has no "
-                "position encoding). Build it with 'rope_theta=10000.0'."
-            )
-        if position is not None and position.shape != x.shape[:1]:
-            raise ValueError(
-                f"Expected 'position' of shape [{x.size(0)}] (got "
-                f'{list(position.shape)}).'
-            )
+        position = positions_of(x, position, self.rope_theta)
         hidden = self.norm1(x)
         query = self.lin_query(hidden).view(x.size(0), self.heads, -1)
         key = self.lin_key(hidden).view(x.size(0), self.kv_heads, -1)
         value = self.lin_value(hidden).view(x.size(0), self.kv_heads, -1)
-        if self.rope_theta is not None:
-            if position is None:
-                position = torch.arange(x.size(0), device=x.device)
-            query = _rotate(query, position, self.rope_theta)
-            key = _rotate(key, position, self.rope_theta)
+        if position is not None:
+            assert self.rope_theta is not None  # checked with the position
+            query = rotate(query, position, self.rope_theta)
+            key = rotate(key, position, self.rope_theta)
         result = self.conv(
             query,
             key,
@@ -177,17 +164,3 @@ def log_edge_weight(edge_weight: OptTensor) -> OptTensor:
     absent = edge_weight == 0
     logarithm = edge_weight.to(dtype).masked_fill(absent, 1.0).log()
     return logarithm.masked_fill(absent, float('-inf'))
-
-
-def _rotate(x: Tensor, position: Tensor, theta: float) -> Tensor:
-    """Rotary position embedding (https://arxiv.org/abs/2104.09864, eq. 34)."""
-    half = x.size(-1) // 2
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    step = torch.arange(half, device=x.device, dtype=dtype)
-    angle = position.unsqueeze(-1) * theta ** (-step / half)
-    cos = angle.cos().unsqueeze(1).to(x.dtype)
-    sin = angle.sin().unsqueeze(1).to(x.dtype)
-    first, second = x[..., :half], x[..., half:]
-    return torch.cat(
-        [first * cos - second * sin, second * cos + first * sin], dim=-1
-    )

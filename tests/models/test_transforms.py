@@ -74,7 +74,9 @@ def test_a_converted_model_compiles_with_inductor():
     assert error(ours[real], expected[real]) < TOLERANCE
 
 
-@pytest.mark.parametrize('padded', [False, True])
+@pytest.mark.parametrize(
+    'padded', [True, pytest.param(False, marks=pytest.mark.slow)]
+)
 @quick('mistral', 'llama', 'gpt2', 'gpt_oss')
 @torch.no_grad()
 def test_a_rewired_model_compiles_and_graphs_are_swapped(name, padded):

@@ -64,6 +64,21 @@ def test_the_page_is_the_table():
     assert page == table.markdown(table.shipped())
 
 
+def test_the_readme_counts_what_the_table_holds():
+    readme = Path(__file__).parents[2] / 'README.md'
+    text = ' '.join(readme.read_text('utf-8').split())
+    count = table.counts(table.shipped())
+    for part in (
+        f'All {sum(count.values())} causal language models that transformers '
+        f'{".".join(transformers.__version__.split(".")[:2])} registers',
+        f'{count["messages"]} run as message passing',
+        f'{count["mask"]} from before the attention interface',
+        f'{count["refused"]} are refused, {count["no attention"]} have no '
+        f'attention by a softmax, and {count["not built"]} could not be built',
+    ):
+        assert part in text
+
+
 def test_another_version_is_noticed():
     swept = {**table.shipped(), 'transformers': '4.0.0'}
     assert 'never swept; this is 4.0.0' in table.not_swept(swept)
