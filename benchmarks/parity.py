@@ -60,7 +60,7 @@ def measure(name: str) -> dict[str, Any]:
         row['left_padded'] = error(
             model(**padded)[0][real], reference(**padded)[0][real]
         )
-    if name in architectures.DECODERS or name == 't5':
+    if name in architectures.DECODERS or name in ('t5', 'bart'):
         padded = architectures.left_padded(model)
         for key, sample in (('greedy', False), ('sampled', True)):
             row[f'{key}_tokens_equal'] = torch.equal(

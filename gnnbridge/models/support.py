@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -68,9 +69,12 @@ def trace_inputs(model: PreTrainedModel) -> dict[str, Tensor]:
             f" Pass its inputs as 'example_inputs'."
         )
     tokens = (torch.arange(8, device=device) * 7 + 3).unsqueeze(0)
-    tokens = tokens % config.get_text_config(decoder=True).vocab_size
+    # A model of characters has no vocabulary.
+    text = config.get_text_config(decoder=True)
+    tokens = tokens % getattr(text, 'vocab_size', 64)
     inputs = {'input_ids': tokens, 'attention_mask': torch.ones_like(tokens)}
-    if config.is_encoder_decoder:
+    accepted = inspect.signature(model.forward).parameters
+    if config.is_encoder_decoder and 'decoder_input_ids' in accepted:
         inputs['decoder_input_ids'] = tokens[:, :5]
     return inputs
 

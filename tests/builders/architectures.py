@@ -59,6 +59,22 @@ _T5 = {
     'decoder_start_token_id': 0,
     'eos_token_id': None,
 }
+_BART = {
+    'd_model': 32,
+    'encoder_layers': 3,
+    'decoder_layers': 3,
+    'encoder_attention_heads': 4,
+    'decoder_attention_heads': 4,
+    'encoder_ffn_dim': 48,
+    'decoder_ffn_dim': 48,
+    'vocab_size': 61,
+    'max_position_embeddings': 64,
+    'pad_token_id': 0,
+    'bos_token_id': 1,
+    'eos_token_id': 2,
+    'decoder_start_token_id': 0,
+    'forced_eos_token_id': None,
+}
 _VIT = {**_BERT, 'image_size': 12, 'patch_size': 4}
 for _name in ('vocab_size', 'pad_token_id', 'bos_token_id', 'eos_token_id'):
     _VIT.pop(_name)
@@ -171,6 +187,7 @@ ENCODERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     'bert': (hf.BertForMaskedLM, hf.BertConfig, _BERT),
     'vit': (hf.ViTForImageClassification, hf.ViTConfig, _VIT),
     't5': (hf.T5ForConditionalGeneration, hf.T5Config, _T5),
+    'bart': (hf.BartForConditionalGeneration, hf.BartConfig, _BART),
 }
 
 

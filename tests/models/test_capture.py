@@ -28,7 +28,7 @@ TOLERANCE = 2e-5
 def eager_run(name, inputs):
     model = architectures.build(name)
     model.set_attn_implementation('eager')
-    if name == 't5':
+    if model.config.is_encoder_decoder:
         model = model.get_encoder()
         inputs = {k: v for k, v in inputs.items() if 'decoder' not in k}
     with torch.no_grad():
@@ -158,7 +158,9 @@ def test_no_more_than_one_layer_is_held_at_a_time(monkeypatch):
 
 
 @pytest.mark.parametrize('options', [{}, {'top_k': 3}, {'threshold': 0.1}])
-@pytest.mark.parametrize('name', [*architectures.DECODERS, 'bert', 't5'])
+@pytest.mark.parametrize(
+    'name', [*architectures.DECODERS, 'bert', 't5', 'bart']
+)
 def test_blocks_of_rows_are_the_whole(name, options, monkeypatch):
     """Whatever a model adds to its scores is there in every block."""
     model = architectures.build(name)

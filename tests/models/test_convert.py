@@ -68,7 +68,7 @@ def generate(
     )
 
 
-@pytest.mark.parametrize('name', ['t5', *architectures.DECODERS])
+@pytest.mark.parametrize('name', ['t5', 'bart', *architectures.DECODERS])
 def test_cached_generation_gives_the_same_tokens(name):
     model = architectures.build(name)
     inputs = architectures.left_padded(model)

@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 import torch
+import transformers as hf
 from torch_geometric.data import Data
 
 import gnnbridge as gb
@@ -57,6 +58,38 @@ def test_captured_attention_is_the_model_s_own(name):
     ).attentions
     graphs = gb.capture(model, ids)
     assert conversion_mode(model) is None
+    assert len(graphs) == len(expected) == 2
+    for graph, attention in zip(graphs, expected, strict=True):
+        for one, truth in zip(graph.to_data_list(), attention, strict=True):
+            found = to_attention(one, per_head=True)
+            assert (found - truth).abs().max() < 1e-6
+
+
+ENCODERS = {
+    'DebertaV2Model': hf.DebertaV2Config, 'MPNetModel': hf.MPNetConfig,
+    'IBertModel': hf.IBertConfig, 'UMT5EncoderModel': hf.UMT5Config,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', ENCODERS)
+@torch.no_grad()
+def test_encoders_are_captured_as_they_attend(name):
+    sizes = {
+        'hidden_size': 32, 'num_hidden_layers': 2, 'num_attention_heads': 4,
+        'intermediate_size': 48, 'vocab_size': VOCABULARY,
+    }  # fmt: skip
+    if name == 'UMT5EncoderModel':
+        sizes = {
+            'd_model': 32, 'num_layers': 2, 'num_heads': 4, 'd_kv': 8,
+            'd_ff': 48, 'vocab_size': VOCABULARY,
+        }  # fmt: skip
+    torch.manual_seed(0)
+    model = getattr(hf, name)._from_config(
+        ENCODERS[name](**sizes), attn_implementation='eager'
+    ).eval()  # fmt: skip
+    ids = ids_of(8)
+    expected = model(ids, output_attentions=True).attentions
+    graphs = gb.capture(model, ids)
     assert len(graphs) == len(expected) == 2
     for graph, attention in zip(graphs, expected, strict=True):
         for one, truth in zip(graph.to_data_list(), attention, strict=True):

@@ -140,3 +140,22 @@ def test_a_trace_names_what_ran_and_leaves_nothing_behind():
     assert sum(len(m._forward_pre_hooks) for m in model.modules()) == hooks
     with pytest.raises(NotImplementedError, match=r'to use a phone \(got 3'):
         refuse_unrouted(model, trace, 'a phone', 'Write a letter.')
+
+
+def test_characters_need_no_vocabulary():
+    config = hf.CanineConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
+        intermediate_size=48,
+    )  # fmt: skip
+    inputs = trace_inputs(hf.CanineModel(config))
+    assert inputs['input_ids'].shape == (1, 8)
+    assert inputs['input_ids'].max() < 64
+
+
+def test_the_encoder_alone_gets_no_decoder_input():
+    config = hf.UMT5Config(
+        d_model=32, num_layers=1, num_heads=4, d_kv=8, d_ff=48, vocab_size=61
+    )
+    assert 'decoder_input_ids' not in trace_inputs(hf.UMT5EncoderModel(config))
+    whole = hf.UMT5ForConditionalGeneration(config)
+    assert trace_inputs(whole)['decoder_input_ids'].shape == (1, 5)

@@ -6,9 +6,12 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 import transformers
 
+import gnnbridge as gb
 from gnnbridge.models import backend, overrides
+from gnnbridge.models import layer as layers
 from gnnbridge.models.zoo import sweep as sweeping
 from gnnbridge.models.zoo import table
 from gnnbridge.models.zoo.sweep import TOLERANCE, Entry, sweep, sweep_one
@@ -44,6 +47,41 @@ def test_an_architecture_ends_as_the_shipped_table_says(model_type):
         assert entry.generated is not False
     else:
         assert entry.reason
+
+
+# Blocks that need more than states [N, F], positions and a graph: several
+# streams, the embeddings or another block's choice once more, a language.
+NO_LAYER = {
+    'blt', 'deepseek_v4', 'gemma3n_text', 'gemma4', 'gemma4_text',
+    'hy_v4', 'inkling2_text', 'xmod',
+    'zamba', 'zamba2', 'zaya',
+}  # fmt: skip
+ROUTED = [n for n, x in SHIPPED.items() if x['status'] == 'messages']
+
+
+@pytest.mark.parametrize('model_type', ROUTED)
+def test_the_last_block_becomes_a_layer(model_type, monkeypatch):
+    # The layer is compared with the block before it is returned.
+    monkeypatch.setattr(layers, '_TOLERANCE', 1e-5)
+    model = build(model_type)
+    if model_type in NO_LAYER:
+        with pytest.raises(NotImplementedError, match='on the whole model'):
+            gb.convert_layer(model, -1)
+        return
+    layer = gb.convert_layer(model, -1)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6, layer.channels, generator=generator)
+    x.requires_grad_()
+    # A ring with a chord, in both directions: no order of tokens.
+    ring = torch.tensor([[0, 1, 2, 3, 4, 5, 1], [1, 2, 3, 4, 5, 0, 4]])
+    edge_index = torch.cat([ring, ring.flip(0)], dim=1)
+    out = layer(x, edge_index)
+    weight = torch.randn(out.shape, generator=generator)
+    (grad,) = torch.autograd.grad((out * weight)[3].sum(), [x])
+    assert out.shape == x.shape
+    assert out.isfinite().all()
+    # Node 3 hears its neighbours 2 and 4.
+    assert (grad[[2, 4]].abs().amax(1) > 0).all()
 
 
 def test_the_shipped_table_is_whole_and_of_the_pinned_version():
