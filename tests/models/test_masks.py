@@ -4,10 +4,11 @@ import architectures
 import pytest
 import torch
 from transformers import StaticCache
+from transformers.masking_utils import eager_mask
 
 import gnnbridge as gb
 from gnnbridge.graph.causal import sliding_window_graph
-from gnnbridge.models.backend import keep_mask
+from gnnbridge.models.backend import additive_mask, keep_mask
 from gnnbridge.models.masks import StructuralMask
 from gnnbridge.nn.plan import AttentionPlan
 
@@ -79,6 +80,25 @@ def test_plain_masks_are_not_made(queries, keys, structure):
     assert torch.equal(mask & True, expected)
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(('queries', 'keys'), [(5, 5), (1, 9), (3, 9)])
+def test_additive_masks_stand_for_those_of_eager(queries, keys, dtype):
+    sizes = {
+        'batch_size': 2, 'q_length': queries, 'kv_length': keys,
+        'q_offset': keys - queries, 'dtype': dtype,
+    }  # fmt: skip
+    expected = eager_mask(**sizes, allow_is_causal_skip=False)
+    mask = additive_mask(**sizes, allow_is_causal_skip=True)
+    assert isinstance(mask, StructuralMask) == (queries in (1, keys))
+    assert mask.dtype == dtype == expected.dtype
+    assert torch.equal(mask + 0, expected)
+    assert torch.equal(mask[:, :, -1:, :2], expected[:, :, -1:, :2])
+    # What a model may do with a mask of floats, and not with one of bools.
+    more = torch.zeros(2, 1, queries, 1, dtype=dtype)
+    both = [torch.cat([x, more], dim=-1) for x in (mask, expected)]
+    assert torch.equal(*both)
+
+
 def test_padding_and_custom_masks_are_made():
     padding = torch.ones(2, 5, dtype=torch.bool)
     padding[0, :2] = False
@@ -105,10 +125,13 @@ def test_a_static_cache_that_is_not_full_has_a_mask():
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('floats', [False, True])
 @torch.no_grad()
-def test_long_causal_graphs_are_never_listed(monkeypatch):
-    """32k tokens: half a billion edges, a gigabyte of mask."""
+def test_long_causal_graphs_are_never_listed(floats, monkeypatch):
+    """32k tokens: half a billion edges, a gigabyte of mask or four."""
     model = architectures.build('llama', num_hidden_layers=1)
+    # As in models that are written for eager attention alone.
+    monkeypatch.setattr(type(model), '_supports_sdpa', not floats)
     tokens = 1 << 15
     ids = torch.arange(tokens).unsqueeze(0) % model.config.vocab_size
     short = slice(0, 40)
@@ -118,6 +141,9 @@ def test_long_causal_graphs_are_never_listed(monkeypatch):
         raise AssertionError('the edges of a plan were listed')
 
     gb.convert(model)
+    assert model.config._attn_implementation == (
+        'gnnbridge_float' if floats else 'gnnbridge'
+    )
     window = sliding_window_graph(tokens, 8, sinks=2)
     sparse = slice(tokens - 40, tokens)
     monkeypatch.setattr(AttentionPlan, '_listed_edges', property(refuse))
