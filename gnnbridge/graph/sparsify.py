@@ -65,6 +65,8 @@ def sparsify(
     return _sparsify(data, keep, renormalize)
 
 
+# Places for an edge in a table of rows, up to which it is worth to make one.
+_FILLED = 4
 _Keep = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -137,13 +139,21 @@ def _sparsify(data: Data, keep: _Keep, renormalize: bool) -> Data:
 
 def _rank(target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """The order by target, then weight, then source, and the rank in a row."""
-    # Two stable sorts; the edges come sorted by source within a target.
-    order = weight.argsort(descending=True, stable=True)
-    order = order[target[order].argsort(stable=True)]
     degree = torch.bincount(target)
     first = degree.cumsum(0) - degree
-    rank = torch.arange(len(order), device=order.device) - first[target]
-    return order, rank
+    rank = torch.arange(len(target), device=target.device) - first[target]
+    # The edges come sorted by source within a target, and stay so if equal.
+    used = degree > 0
+    rows, longest = int(used.sum()), int(degree.max())
+    if rows * longest > _FILLED * len(target):
+        order = weight.argsort(descending=True, stable=True)
+        return order[target[order].argsort(stable=True)], rank
+    # Row by row is faster than all edges at once, if rows are of one length.
+    table = weight.new_full((rows, longest), float('-inf'))
+    table[(used.cumsum(0) - 1)[target], rank] = weight
+    place = table.argsort(dim=1, descending=True, stable=True)
+    real = torch.arange(longest, device=target.device) < degree[used, None]
+    return (first[used, None] + place)[real], rank
 
 
 def _running_sum(weight: Tensor, rank: Tensor) -> Tensor:

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from gnnbridge.graph.dense import from_attention, to_attention
 from gnnbridge.graph.schema import is_causal, select_edges, validate
 from gnnbridge.graph.sparsify import sparsify
 
+module = sys.modules['gnnbridge.graph.sparsify']
 PROPERTY = settings(deadline=None, max_examples=25, derandomize=True)
 
 
@@ -99,6 +102,35 @@ def test_the_order_of_the_edges_does_not_matter(data, random):
         first, second = sparsify(data, **rule), sparsify(shuffled, **rule)
         assert torch.equal(first.edge_index, second.edge_index)
         assert torch.equal(first.edge_weight, second.edge_weight)
+
+
+@PROPERTY
+@given(attention_graphs(), st.integers(1, 5))
+def test_rows_are_sorted_alone_or_all_together(data, k):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, '_FILLED', 0)
+        together = sparsify(data, top_k=k)
+        patch.setattr(module, '_FILLED', 1 << 30)
+        alone = sparsify(data, top_k=k)
+    assert torch.equal(together.edge_index, alone.edge_index)
+    assert torch.equal(together.edge_weight, alone.edge_weight)
+    assert torch.equal(together.discarded_mass, alone.discarded_mass)
+
+
+def test_one_long_row_among_short_ones():
+    """A table of its rows would be mostly empty."""
+    n = 200
+    source = torch.cat([torch.arange(n), torch.zeros(n - 1, dtype=torch.long)])
+    target = torch.cat([torch.full((n,), n - 1), torch.arange(n - 1)])
+    weight = torch.rand(2 * n - 1, generator=torch.Generator().manual_seed(0))
+    data = Data(
+        edge_index=torch.stack([source, target]), edge_weight=weight,
+        num_nodes=n,
+    )  # fmt: skip
+    kept = sparsify(data, top_k=3)
+    assert kept.num_edges == 3 + n - 1
+    heaviest = weight[:n].topk(3).indices.sort().values
+    assert torch.equal(kept.edge_index[0, -3:], heaviest)
 
 
 def test_ties_go_to_the_smaller_source():
