@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 
@@ -9,7 +10,11 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from gnnbridge.graph.checks import at_least_float32, check_size
+from gnnbridge.graph.checks import (
+    at_least_float32,
+    check_edge_index,
+    check_size,
+)
 from gnnbridge.graph.schema import select_edges, sort, validate
 
 
@@ -121,7 +126,7 @@ def _sparsify(data: Data, keep: _Keep, renormalize: bool) -> Data:
             "Expected a graph with 'edge_weight' (got none). Use "
             "'gnnbridge.graph.from_attention' to make one."
         )
-    data = validate(sort(data))
+    data = validate(_sorted(data))
     data.edge_weight = at_least_float32(data.edge_weight)
     target, weight = data.edge_index[1], data.edge_weight
     order, rank = _rank(target, weight.detach())
@@ -135,6 +140,16 @@ def _sparsify(data: Data, keep: _Keep, renormalize: bool) -> Data:
     out = select_edges(data, kept)
     out.discarded_mass = _row_sum(weight[~kept], target[~kept], data.num_nodes)
     return _renormalize(out, data) if renormalize else out
+
+
+def _sorted(data: Data) -> Data:
+    """A copy of the graph, sorted; its tensors are not to be changed."""
+    check_edge_index(data.edge_index)
+    source, target = data.edge_index
+    key = target * max(data.num_nodes or 0, 1) + source
+    if (key[1:] >= key[:-1]).all():
+        return copy.copy(data)
+    return sort(data)
 
 
 def _rank(target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
