@@ -14,7 +14,12 @@ import torch
 from tqdm import tqdm
 
 from gnnbridge import __version__
-from gnnbridge.models.convert import convert, is_converted, restore
+from gnnbridge.models.convert import (
+    conversion_mode,
+    convert,
+    is_converted,
+    restore,
+)
 from gnnbridge.models.loading import reinitialize
 from gnnbridge.models.support import evaluation_mode
 from gnnbridge.profiling.measures import SINK_EPSILON, Found, measure, uniform
@@ -33,6 +38,16 @@ _STEPS = (
     'nulls',
     're-initialised',
 )
+
+
+_NOTES: dict[str, list[str]] = {
+    'messages': [],
+    'mask': [
+        'The attention of this architecture cannot be replaced: it ran as it '
+        'is, as dense attention and not as message passing, and its graphs '
+        'were read from its scores.'
+    ],
+}
 
 
 def profile(
@@ -69,7 +84,8 @@ def profile(
     Raises:
         ValueError: If the text holds fewer than two tokens, or tokens that
             the model does not know.
-        NotImplementedError: If the model cannot run as message passing.
+        NotImplementedError: If the model cannot run as message passing, and
+            was not converted with ``mode='mask'``.
         RuntimeError: If it does, with other logits than the original's.
 
     Example:
@@ -79,6 +95,7 @@ def profile(
     """
     steps = _STEPS if baseline else _STEPS[:-1]
     arrived_converted = is_converted(model)
+    mode = conversion_mode(model) or 'messages'
     with _Clock(steps, progress) as clock, evaluation_mode(model):
         with clock('tokenise'):
             reading = read(model, tokenizer, text, max_tokens)
@@ -89,7 +106,7 @@ def profile(
             with clock('original'):
                 expected = outputs(model, ids)
             with clock('convert'):
-                convert(model)
+                convert(model, mode=mode)
             with clock('message passing'):
                 found = outputs(model, ids)
                 parity = compare(expected, found)
@@ -97,13 +114,16 @@ def profile(
                 measured = measure(model, ids, reading.sink_tokens)
         finally:
             if is_converted(model) != arrived_converted:
-                (convert if arrived_converted else restore)(model)
+                if arrived_converted:
+                    convert(model, mode=mode)
+                else:
+                    restore(model)
         with clock('nulls'):
             nulls = uniform(measured, ids.size(1), reading.sink_tokens)
         again = None
         if baseline:
             with clock('re-initialised'):
-                fresh = convert(reinitialize(model, seed))
+                fresh = convert(reinitialize(model, seed), mode=mode)
                 again = measure(fresh, ids, reading.sink_tokens)
     return Profile(
         model=_describe(model, measured),
@@ -114,7 +134,7 @@ def profile(
         baseline=None if again is None else again.as_baseline(),
         graphs=measured.graphs,
         resistance=measured.resistance,
-        notes=reading.notes + _notes(measured),
+        notes=reading.notes + _notes(measured) + _NOTES[mode],
         settings={
             'max_tokens': max_tokens,
             'sink_tokens': reading.sink_tokens,

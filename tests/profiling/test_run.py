@@ -8,7 +8,7 @@ import transformers
 from tiny_decoder import byte_tokenizer, tiny_decoder
 
 import gnnbridge as gb
-from gnnbridge.models.convert import is_converted
+from gnnbridge.models.convert import conversion_mode, is_converted
 from gnnbridge.profiling.result import Profile
 from gnnbridge.profiling.run import profile
 
@@ -177,3 +177,20 @@ def test_progress_goes_to_stderr(
     said = capsys.readouterr()
     assert 'message passing' in said.err
     assert said.out == ''
+
+
+def test_an_old_architecture_is_profiled_with_masks() -> None:
+    torch.manual_seed(0)
+    config = transformers.BloomConfig(
+        vocab_size=300, hidden_size=32, n_layer=2, n_head=4
+    )
+    model = transformers.BloomForCausalLM(config).eval()
+    given = model, byte_tokenizer(), 'What was said early is told late.'
+    with pytest.raises(NotImplementedError, match="mode='mask'"):
+        profile(*given, progress=False)
+    assert conversion_mode(model) is None
+    gb.convert(model, mode='mask')
+    found = profile(*given, progress=False)
+    assert conversion_mode(model) == 'mask'
+    assert any('not as message passing' in note for note in found.notes)
+    assert len(found.measures['layer']) == 2
