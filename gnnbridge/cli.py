@@ -225,6 +225,7 @@ def _profile(
     device: str,
     baseline: bool,
 ) -> Profile:
+    from gnnbridge.models.convert import convert
     from gnnbridge.models.embedded import load_embedded
     from gnnbridge.models.loading import load_pretrained
     from gnnbridge.profiling.run import profile as run
@@ -240,7 +241,13 @@ def _profile(
             f"Expected a tokenizer with the model '{name}' (got none). Save "
             'it into the same directory.'
         )
-    return run(model, tokenizer, text, max_tokens=max_tokens, baseline=baseline)
+    options: dict[str, Any] = {'max_tokens': max_tokens, 'baseline': baseline}
+    try:
+        return run(model, tokenizer, text, **options)
+    except NotImplementedError:
+        # Where attention cannot be replaced it can be read; a note says so.
+        convert(model, mode='mask')
+        return run(model, tokenizer, text, **options)
 
 
 def _check_device(device: str) -> None:

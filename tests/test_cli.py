@@ -224,3 +224,18 @@ def test_models_names_what_there_is_not() -> None:
         line = refusal(run('models', *arguments))
         assert "'--only' to name causal language models" in line
         assert 'gpt9' in line
+
+
+def test_an_old_architecture_is_profiled_with_a_note(
+    tmp_path: Path, prose: Path
+) -> None:
+    config = transformers.BloomConfig(
+        vocab_size=300, hidden_size=32, n_layer=2, n_head=4
+    )
+    directory = tmp_path / 'bloom'
+    transformers.BloomForCausalLM(config).save_pretrained(directory)
+    byte_tokenizer().save_pretrained(directory)
+    result = run('profile', directory, '--text', prose, '--out', tmp_path)
+    assert result.exit_code == 0
+    page = (tmp_path / 'report.html').read_text()
+    assert 'not as message passing' in ' '.join(page.split())
