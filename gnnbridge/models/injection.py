@@ -201,8 +201,9 @@ def _impose(
         pairs = slot.source.pairs(Call(slot, shape, own, own, attend))
     if slot.observer is not None:
         slot.observer(Call(slot, shape, own, pairs, attend))
-    weights = weigh(scores)
-    if slot.source is not None:
+    if slot.source is None:
+        weights = weigh(scores)
+    else:
         closed = _closed(scores4, pairs).view_as(scores)
         weights = _without_empty_rows(weigh(closed), closed)
     if slot.recorder is not None:

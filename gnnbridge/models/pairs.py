@@ -186,6 +186,12 @@ def seen_keys(own: Pairs) -> Tensor:  # [B, K]
     )
 
 
+def first_seen(own: Pairs) -> Tensor:  # [B]
+    """The first key of each sequence that some query may see, else 0."""
+    seen = seen_keys(own)
+    return seen.long().argmax(dim=1).where(seen.any(dim=1), 0)
+
+
 def check_heads(heads: Sequence[int], num_heads: int) -> list[int]:
     """The chosen heads, each counted from the first.
 

@@ -14,10 +14,10 @@ from gnnbridge.graph.schema import sort, validate
 from gnnbridge.models.pairs import (
     allows,
     check_heads,
+    first_seen,
     make_pairs,
     mask_of,
     own_rows,
-    seen_keys,
 )
 from gnnbridge.models.slots import Call, Pairs
 from gnnbridge.nn.formats import lazy
@@ -99,10 +99,18 @@ class GivenGraph:
     def pairs(self, call: Call) -> Pairs:
         """Pairs of the rewired graph for this call."""
         if torch.compiler.is_compiling():
-            return _for_heads(call, self._traced(call), self.heads)
+            first = call.slot.frame.first_query
+            if isinstance(first, int) and first == 0:
+                return _for_heads(call, self._traced(call), self.heads)
+            # What was padding was seen when the cache was filled.
+            return self._looked_up(call)
         if torch._C._are_functorch_transforms_active():
             # What is made inside of a transform must not outlive it.
             return self._found(call)
+        return self._looked_up(call)
+
+    @torch.compiler.disable
+    def _looked_up(self, call: Call) -> Pairs:
         frame = call.slot.frame
         key = (call.shape, int(frame.first_query), frame.first_key)
         for known_key, own, pairs in self.known:
@@ -122,14 +130,11 @@ class GivenGraph:
     def _traced(self, call: Call) -> Pairs:
         """The same as a mask, by operations that do not look at numbers."""
         own, (_, _, queries, keys) = call.own, call.shape
-        frame, device = call.slot.frame, own.plan.device
+        device = own.plan.device
         kept = mask_of(own)
-        seen = kept.any(dim=1)
-        # As in _Padding, for a pass that starts at the first token.
-        padding = seen.long().argmax(dim=1).where(seen.any(dim=1), 0)
-        query = torch.arange(queries, device=device) + frame.first_query
-        key = torch.arange(keys, device=device) + frame.first_key
-        query, key = (x - padding.unsqueeze(1) for x in (query, key))
+        padding = first_seen(own).unsqueeze(1)
+        query = torch.arange(queries, device=device) - padding
+        key = torch.arange(keys, device=device) - padding
         size = self.rule.num_nodes
         ruled = ((query >= 0) & (query < size)).unsqueeze(2)
         inside = ((key >= 0) & (key < size)).unsqueeze(1)
@@ -215,9 +220,7 @@ class _Padding:
             return self.count
         # The first key that is ever attended to is the first real token. In
         # the middle of a sequence a window hides it.
-        seen = seen_keys(call.own)
-        first = seen.long().argmax(dim=1).where(seen.any(dim=1), 0)
-        first = first + call.slot.frame.first_key
+        first = first_seen(call.own) + call.slot.frame.first_key
         if start > 0 and (first > 0).any():
             raise ValueError(
                 'Expected a KV cache that was filled inside the context, since '

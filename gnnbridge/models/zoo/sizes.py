@@ -109,7 +109,6 @@ SIZES: dict[str, Any] = {
     'vocab_size_per_layer_input': VOCABULARY,
     'rotary_dim': 4,
     'mamba_headdim': 8,
-    'attention_layers': ...,
     'is_decoder': True,
 }
 # Latent attention: keys and values of all heads from one vector.
