@@ -24,11 +24,9 @@ from gnnbridge.models.slots import (
 )
 from gnnbridge.models.stem import Arguments, Stem
 from gnnbridge.models.support import run_once, trace_inputs
+from gnnbridge.nn.edge_weight import log_edge_weight
 from gnnbridge.nn.plan import AttentionPlan, plan_attention
-from gnnbridge.nn.transformer_layer import (
-    GraphTransformerLayer,
-    log_edge_weight,
-)
+from gnnbridge.nn.transformer_layer import GraphTransformerLayer
 
 # Relative error of the layer against the block in the model, in float32.
 _TOLERANCE = 1e-3

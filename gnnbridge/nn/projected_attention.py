@@ -9,6 +9,7 @@ from torch_geometric.nn.inits import reset
 from torch_geometric.typing import OptTensor
 
 from gnnbridge.nn.attention_conv import AttentionConv
+from gnnbridge.nn.edge_weight import log_edge_weight
 from gnnbridge.nn.plan import AttentionPlan
 from gnnbridge.nn.rotary import check_width, positions_of, rotate
 
@@ -35,7 +36,7 @@ class ProjectedAttention(nn.Module):
     Shapes:
         - **x:** :math:`(N, F)`
         - **edge_index:** :math:`(2, E)`, row 0 the key, row 1 the query
-        - **position:** :math:`(N)`
+        - **position:** :math:`(N)`, **edge_weight:** :math:`(E)`
         - **output:** :math:`(N, F')`
     """
 
@@ -80,10 +81,11 @@ class ProjectedAttention(nn.Module):
         x: Tensor,
         edge_index: Union[Tensor, AttentionPlan],
         position: OptTensor = None,
+        edge_weight: OptTensor = None,
         *,
         return_attention_weights: bool = False,
     ) -> Any:
-        """Runs attention on a graph.
+        r"""Runs attention on a graph.
 
         Args:
             x: Node states :obj:`[N, F]`.
@@ -91,11 +93,14 @@ class ProjectedAttention(nn.Module):
                 truth: no causality is added.
             position: Position of each node :obj:`[N]` for the rotary
                 embedding; :obj:`0..N-1` by default. Only differences count.
+            edge_weight: Prior weight of each edge :obj:`[E]`, non-negative:
+                :math:`\alpha_e \propto w_e \exp(s_e)`. Weight 1 changes
+                nothing, weight 0 removes the edge (and gets no gradient).
             return_attention_weights: Also return ``(edge_index, alpha)``.
 
         Raises:
             ValueError: If ``position`` is given without rotary embedding or is
-                not :obj:`[N]`.
+                not :obj:`[N]`, or if a weight is negative.
         """
         position = positions_of(x, position, self.rope_theta)
         query = self.lin_query(x).view(x.size(0), self.heads, -1)
@@ -111,6 +116,7 @@ class ProjectedAttention(nn.Module):
             value,
             edge_index,
             scale=self.scale,
+            edge_bias=log_edge_weight(edge_weight),
             return_attention_weights=return_attention_weights,
         )
         out, attention = result if return_attention_weights else (result, None)
