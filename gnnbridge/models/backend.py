@@ -160,22 +160,18 @@ def graph_attention(
         )
     _refuse_unknown(slot, kwargs)
     shape = (query.size(0), query.size(1), query.size(2), key.size(2))
-    whole, chosen = (
-        attention_mask,
-        slot.exact is None
-        and (indices is not None or block_indices is not None),
-    )
-    if chosen:
+    if sinks is not None:  # [B, H, Q, 1]
+        s_aux = sinks.squeeze(-1).transpose(1, 2).flatten(0, 1)
+    own = _own_pairs(slot, attention_mask, shape, bool(is_causal), query)
+    # Exact pairs are the whole truth, whatever a layer would choose.
+    if slot.exact is None and not (indices is None and block_indices is None):
         attention_mask = selected(
             module, attention_mask, shape, query.device, indices=indices,
             block_indices=block_indices,
             position_ids=kwargs.get('position_ids'),
         )  # fmt: skip
-    if sinks is not None:  # [B, H, Q, 1]
-        s_aux = sinks.squeeze(-1).transpose(1, 2).flatten(0, 1)
-    own = _own_pairs(slot, attention_mask, shape, bool(is_causal), query)
-    if chosen:
-        before = _own_pairs(slot, whole, shape, bool(is_causal), query)
+        before = own
+        own = _own_pairs(slot, attention_mask, shape, bool(is_causal), query)
         own = replace(own, before_choice=before)
     attention = Attention(
         slot.shared.conv,
@@ -196,9 +192,10 @@ def graph_attention(
         assert alpha is not None  # asked for
         return out, alpha
 
+    call = Call(slot, shape, own, own, attend, attention.options.scale)
     pairs = own
     if slot.source is not None:
-        pairs = slot.source.pairs(Call(slot, shape, own, own, attend))
+        pairs = slot.source.pairs(call)
     wanted = slot.shared.weights_for is not None
     recorded = slot.recorder is not None
     # Exact pairs have an order of their own, which blocks would lose.
@@ -208,17 +205,13 @@ def graph_attention(
         pairs, weights=wanted or (recorded and not in_blocks)
     )
     if slot.observer is not None:
-        slot.observer(
-            Call(slot, shape, own, pairs, attend, attention.options.scale)
-        )
+        slot.observer(replace(call, pairs=pairs))
     if slot.recorder is not None:
         union = pairs.union()
-        rows = (
-            attention.by_rows(pairs)
-            if alpha is None
-            else ([Rows(0, union, alpha)])
-        )
-        slot.recorder(Call(slot, shape, own, union, attend), rows)
+        rows = attention.by_rows(pairs)
+        if alpha is not None:
+            rows = iter([Rows(0, union, alpha)])
+        slot.recorder(replace(call, pairs=union), rows)
     # Some modules take a view of it.
     out = out.contiguous()
     if wanted and alpha is not None:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import copy
 from itertools import product
-from typing import Any
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from gnnbridge.models.blocks import first_of, first_states
 from gnnbridge.models.convert import converted
-from gnnbridge.models.slots import Call, Slot, self_attention_slots
-from gnnbridge.models.support import run_once, trace_inputs
+from gnnbridge.models.observation import Observation
+from gnnbridge.models.slots import Slot, self_attention_slots
 from gnnbridge.nn.projected_attention import ProjectedAttention
 
 # What architectures with four plain projections call them.
@@ -48,7 +45,7 @@ def extract_attention(model: PreTrainedModel, layer: int) -> ProjectedAttention:
     """
     with converted(model):
         module, slot = next(iter(self_attention_slots(model, [layer]).items()))
-        seen = _Seen(model, module, slot)
+        seen = Observation(model, module, slot)
     projections = _projections(module)
     if projections is None:
         raise _refusal(model, slot, 'no four plain projections')
@@ -57,45 +54,10 @@ def extract_attention(model: PreTrainedModel, layer: int) -> ProjectedAttention:
     scales = (seen.scale, seen.scale * width**-0.5)
     for theta, scale in product(_thetas(module), scales):
         result = _build(module, projections, seen.heads, theta, scale)
-        with torch.no_grad():
-            ours = result(seen.states[0], seen.edge_index)
-        most = seen.output.abs().max().clamp_min(1e-12)
-        error = float((ours - seen.output[0]).abs().max() / most)
+        error = seen.error_of(result)
         if error <= _TOLERANCE:
             return result.train(model.training)
     raise _refusal(model, slot, f'a relative error of {error:.1e}')
-
-
-class _Seen:
-    """What one run of the model shows of an attention module."""
-
-    def __init__(
-        self, model: PreTrainedModel, module: nn.Module, slot: Slot
-    ) -> None:
-        self.states = self.output = self.edge_index = torch.empty(0)
-        self.heads, self.scale = 0, 1.0
-
-        def enter(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-            self.states = first_states(args, kwargs)
-
-        def leave(module: Any, args: Any, output: Any) -> None:
-            self.output = first_of(output)
-
-        def observe(call: Call) -> None:
-            self.edge_index = call.own.plan.edge_index
-            self.heads, self.scale = call.shape[1], call.scale
-
-        handles = [
-            module.register_forward_pre_hook(enter, with_kwargs=True),
-            module.register_forward_hook(leave),
-        ]
-        slot.observer = observe
-        try:
-            run_once(model, trace_inputs(model))
-        finally:
-            slot.observer = None
-            for handle in handles:
-                handle.remove()
 
 
 def _projections(module: nn.Module) -> list[nn.Linear] | None:

@@ -12,18 +12,17 @@ from torch_geometric.typing import OptTensor
 from transformers import PreTrainedModel
 
 from gnnbridge.models.backend import MASKLESS, UNMASKED
-from gnnbridge.models.blocks import find_block, first_of, first_states
+from gnnbridge.models.blocks import find_block, first_of
 from gnnbridge.models.convert import converted
+from gnnbridge.models.observation import Observation
 from gnnbridge.models.slots import (
     Call,
     Pairs,
     Rows,
-    Slot,
     self_attention_slots,
     slots_of,
 )
-from gnnbridge.models.stem import Arguments, Stem
-from gnnbridge.models.support import run_once, trace_inputs
+from gnnbridge.models.stem import Stem
 from gnnbridge.nn.edge_weight import log_edge_weight
 from gnnbridge.nn.plan import AttentionPlan, plan_attention
 from gnnbridge.nn.transformer_layer import GraphTransformerLayer
@@ -63,7 +62,7 @@ def convert_layer(model: PreTrainedModel, layer: int) -> GraphTransformerLayer:
                 f"'{type(model).__name__}'). Use gnnbridge.rewire on the whole "
                 f'model.'
             )
-        seen = _Observation(model, block, slot)
+        seen = Observation(model, block, slot)
         result, problem = _stand_alone(model, name, block, seen)
     if result is None:
         raise NotImplementedError(
@@ -75,7 +74,7 @@ def convert_layer(model: PreTrainedModel, layer: int) -> GraphTransformerLayer:
 
 
 def _stand_alone(
-    model: PreTrainedModel, name: str, block: nn.Module, seen: _Observation
+    model: PreTrainedModel, name: str, block: nn.Module, seen: Observation
 ) -> tuple[ConvertedLayer | None, str]:
     """The layer, or None and what went wrong."""
     if seen.states.dim() != 3:
@@ -187,49 +186,3 @@ class ConvertedLayer(GraphTransformerLayer):
         if return_attention_weights:
             return out, (plan.edge_index, weights[0])
         return out
-
-
-class _Observation:
-    """What one run of the model shows of a block: input, output and graph."""
-
-    def __init__(
-        self, model: PreTrainedModel, block: nn.Module, slot: Slot
-    ) -> None:
-        self.states = self.output = torch.empty(0)
-        self.arguments: Arguments = ((), {})
-        self.tuple_length = 0
-        self.heads = 0
-        self.edge_index = torch.empty(0)
-
-        def enter(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-            self.states = first_states(args, kwargs)
-            rest = {k: v for k, v in kwargs.items() if k != 'hidden_states'}
-            self.arguments = args[1:], rest
-
-        def leave(module: Any, args: Any, output: Any) -> None:
-            several = isinstance(output, (tuple, list))
-            self.tuple_length = len(output) if several else 0
-            self.output = first_of(output)
-
-        def observe(call: Call) -> None:
-            self.edge_index = call.own.plan.edge_index
-            self.heads = call.shape[1]
-
-        handles = [
-            block.register_forward_pre_hook(enter, with_kwargs=True),
-            block.register_forward_hook(leave),
-        ]
-        slot.observer = observe
-        try:
-            run_once(model, trace_inputs(model))
-        finally:
-            slot.observer = None
-            for handle in handles:
-                handle.remove()
-
-    def error_of(self, layer: ConvertedLayer) -> float:
-        """Relative error of a layer on the states that the block was given."""
-        with torch.no_grad():
-            out = layer.eval()(self.states[0], self.edge_index)
-        scale = self.output.abs().max().clamp_min(1e-12)
-        return float((out - self.output[0]).abs().max() / scale)
