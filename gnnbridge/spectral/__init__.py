@@ -9,11 +9,14 @@ from gnnbridge.spectral.green import absorption_time as absorption_time
 from gnnbridge.spectral.green import hitting_probability as hitting_probability
 from gnnbridge.spectral.laplacian import laplacian as laplacian
 from gnnbridge.spectral.laplacian import leave_rate as leave_rate
-from gnnbridge.spectral.resistance import commute_time as commute_time
+from gnnbridge.spectral.lyapunov import (
+    lyapunov_resistance as lyapunov_resistance,
+)
 from gnnbridge.spectral.resistance import (
     effective_resistance as effective_resistance,
 )
 from gnnbridge.spectral.resistance import total_resistance as total_resistance
+from gnnbridge.spectral.restart import commute_time as commute_time
 from gnnbridge.spectral.rollout import attention_rollout as attention_rollout
 
 __all__ = [
@@ -24,5 +27,6 @@ __all__ = [
     'hitting_probability',
     'laplacian',
     'leave_rate',
+    'lyapunov_resistance',
     'total_resistance',
 ]

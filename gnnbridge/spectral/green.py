@@ -1,21 +1,19 @@
 r"""Hitting probabilities and absorption times of the walk on a token graph.
 
-The walk goes against the information, from receiver :math:`i` to source
-:math:`j` with probability :math:`A_{ij} / \sum_k A_{ik}`. A root is a token
-with no edge but its own self-loop (the first token of a causal graph): the
-walk that reaches it stays there. A graph may have several roots (packed
-sequences, a window without sinks); each counts as a token of its own.
+See :mod:`gnnbridge.spectral.walk` for the walk and where it ends.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from gnnbridge.graph.checks import is_integer
 from gnnbridge.graph.dense import as_attention
-from gnnbridge.spectral.laplacian import off_diagonal
+from gnnbridge.spectral.arguments import Tokens, check_dtype, positions_of
+from gnnbridge.spectral.sparse import SparseWalk, sparse_walk
+from gnnbridge.spectral.triangular import inverse_lower
+from gnnbridge.spectral.walk import Walk, positive, walk_on
 
 
 def hitting_probability(
@@ -24,6 +22,9 @@ def hitting_probability(
     num_nodes: int | None = None,
     *,
     hops: float | None = None,
+    rows: Tokens | None = None,
+    cols: Tokens | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> Tensor:
     r"""Probability that the walk from receiver `i` ever visits source `j`.
 
@@ -32,8 +33,11 @@ def hitting_probability(
         \quad (i \ne j), \qquad h_{jj} = 1
 
     Self-loops, and so a residual connection of any strength, leave
-    :math:`h` as it is. On a causal graph this is one triangular solve, and
-    appending tokens never changes old values.
+    :math:`h` as it is, and so does the scale of a row. On a causal graph this
+    is one triangular inverse, and appending tokens never changes old values
+    (:class:`~gnnbridge.spectral.cache.ResistanceCache` appends). On other
+    digraphs the walk ends in a closed class, a set of tokens that reach each
+    other and nothing else, and visits all of it.
 
     With `hops` :math:`= K` the walk is killed with probability
     :math:`1 / (1 + K)` before each step, so that it makes :math:`K` steps
@@ -48,141 +52,183 @@ def hitting_probability(
         num_nodes: The number of tokens; inferred if not given.
         hops: The expected number of attention hops :math:`K`; unlimited if
             not given.
+        rows: The receivers to solve for, as an index; all if not given.
+        cols: The sources to solve for, as an index; all if not given. With
+            `rows` or `cols`, edges of a causal graph are never made dense:
+            each receiver or source is one sparse triangular solve, on the
+            CPU.
+        dtype: The precision, ``torch.float64`` or ``torch.float32``. On
+            causal graphs all terms have one sign, so that float32 keeps six
+            digits.
 
     Shapes:
-        - **input:** edges :math:`(2, E)` and weights :math:`(E)`, or a
-          matrix :math:`(*, N, N)`
-        - **output:** :math:`(*, N, N)`, row = receiver
+        - **input:** edges :math:`(2, E)` and weights :math:`(E)` or
+          :math:`(E, H)`, or a matrix :math:`(*, N, N)`
+        - **output:** :math:`(*, N, N)`, row = receiver, or its `rows` and
+          `cols`
 
     Returns:
-        The probabilities, in float64, with a diagonal of ones.
+        The probabilities, in `dtype`, with a diagonal of ones.
 
     Raises:
         ValueError: If a weight is negative, if `hops` is negative or not
-            finite, or if a token of a graph that is not causal reaches no
-            root and `hops` is not given.
+            finite, or if `rows` or `cols` are no tokens of the graph.
 
     Example:
         >>> A = torch.tensor([[1., 0., 0.], [.5, .5, 0.], [.2, .3, .5]])
         >>> hitting_probability(A)[2, 1]  # .3 / (.2 + .3)
         tensor(0.6000, dtype=torch.float64)
     """
+    check_dtype(dtype)
+    chosen = rows is not None or cols is not None
+    if chosen and is_integer(edge_index):
+        sparse = sparse_walk(edge_index, edge_weight, num_nodes, hops, dtype)
+        if sparse is not None:
+            return sparse_hitting(sparse, rows, cols)
     A = as_attention(edge_index, edge_weight, num_nodes)
-    visits, _ = visits_and_rate(A, hops)
-    return first_visits(visits)
+    return hitting_of(walk_on(A, hops, dtype), rows, cols)
 
 
 def absorption_time(
     edge_index: Tensor,
     edge_weight: Tensor | None = None,
     num_nodes: int | None = None,
+    *,
+    dtype: torch.dtype = torch.float64,
 ) -> Tensor:
-    r"""Expected number of steps until the walk from each token is at a root.
+    r"""Expected number of steps until the walk from each token has ended.
 
     .. math::
         \tau_i = 1 + \sum_k \frac{A_{ik}}{\sum_m A_{im}} \tau_k,
         \qquad \tau_{\mathrm{root}} = 0
 
     Steps along self-loops count. It bounds how much a receiver can draw from
-    all tokens but the roots, at any depth.
+    all tokens but the roots, at any depth. On graphs that are not causal it
+    is the time until the walk is in a closed class, zero for its tokens.
 
     Args:
         edge_index: The edges, or the matrix :math:`A`; see
             :func:`hitting_probability`.
         edge_weight: The weight of each edge; ones if not given.
         num_nodes: The number of tokens; inferred if not given.
+        dtype: The precision, ``torch.float64`` or ``torch.float32``. Edges of
+            a causal graph take one sparse solve, on the CPU.
 
     Shapes:
-        - **input:** edges :math:`(2, E)` and weights :math:`(E)`, or a
-          matrix :math:`(*, N, N)`
+        - **input:** edges :math:`(2, E)` and weights :math:`(E)` or
+          :math:`(E, H)`, or a matrix :math:`(*, N, N)`
         - **output:** :math:`(*, N)`
 
     Returns:
-        The times, in float64.
+        The times, in `dtype`.
 
     Raises:
-        ValueError: If a weight is negative, or if a token of a graph that is
-            not causal reaches no root.
+        ValueError: If a weight is negative.
     """
+    check_dtype(dtype)
+    if is_integer(edge_index):
+        sparse = sparse_walk(edge_index, edge_weight, num_nodes, None, dtype)
+        if sparse is not None:
+            stay = _time_at(sparse.total, sparse.rate)
+            return sparse.jumps.solve(stay.unsqueeze(-1)).squeeze(-1)
     A = as_attention(edge_index, edge_weight, num_nodes)
-    visits, rate = visits_and_rate(A, None)
-    stay = A.to(rate.dtype).sum(-1) / rate.masked_fill(rate == 0, math.inf)
-    return (visits @ stay.unsqueeze(-1)).squeeze(-1)
+    return times(walk_on(A, None, dtype))
 
 
-def visits_and_rate(A: Tensor, hops: float | None) -> tuple[Tensor, Tensor]:
-    r"""Green function of the walk without its self-loops, and leave rates.
+def times(walk: Walk) -> Tensor:
+    """Expected number of steps of a walk, self-loops included."""
+    stay = _time_at(walk.total, walk.rate)
+    if walk.peers is not None:
+        stay = stay.masked_fill(walk.peers.any(-1), 0.0)
+    if walk.lower:
+        return torch.linalg.solve_triangular(
+            walk.system, stay.unsqueeze(-1), upper=False, unitriangular=True
+        ).squeeze(-1)
+    return torch.linalg.solve(walk.system, stay)
 
-    Dropping the self-loops leaves every hitting probability as it is, and
-    makes the matrix to invert unit triangular on a causal graph: nothing is
-    divided by :math:`\ell_j`, however small. With `hops` the leave rate
-    includes the rate at which the walk is killed.
 
-    Returns:
-        The expected number of visits to `j` from `i`, :math:`(*, N, N)`, and
-        the leave rates :math:`(*, N)`; 0 for a root of an unkilled walk and
-        for a token without any edge.
-    """
-    off = off_diagonal(A)
-    rate = off.sum(-1)
-    if hops is None:
-        jump = _over(off, rate)
-    else:
-        follow, kill = _split(hops)
-        total = A.to(off.dtype).sum(-1)
-        rate = kill * total + follow * rate
-        jump = _over(follow * off, rate)
-    eye = torch.eye(off.size(-1), dtype=off.dtype, device=off.device)
-    if is_lower(off):
-        visits = torch.linalg.solve_triangular(
-            eye - jump, eye.expand_as(jump), upper=False, unitriangular=True
+def visits_of(walk: Walk) -> Tensor:
+    """Expected number of times that the walk comes to `j` from `i`."""
+    if walk.lower:
+        return inverse_lower(walk.system)
+    return torch.linalg.inv(walk.system)
+
+
+def hitting_of(
+    walk: Walk, rows: Tokens | None = None, cols: Tokens | None = None
+) -> Tensor:
+    """Hitting probabilities of a walk, all or chosen ones."""
+    size = walk.rate.size(-1)
+    receivers = None if rows is None else positions_of('rows', rows, size)
+    sources = None if cols is None else positions_of('cols', cols, size)
+    if walk.lower and (receivers is not None or sources is not None):
+        return _chosen(walk, receivers, sources)
+    hit = first_visits(visits_of(walk), walk)
+    hit = hit if receivers is None else hit[..., receivers, :]
+    return hit if sources is None else hit[..., sources]
+
+
+def first_visits(visits: Tensor, walk: Walk) -> Tensor:
+    """Hitting probabilities from the expected numbers of visits."""
+    if walk.lower:
+        return visits  # never more than one
+    hit = visits / visits.diagonal(dim1=-2, dim2=-1).unsqueeze(-2)
+    if walk.peers is None:
+        return hit
+    # The walk ends where it enters a class, and would visit all of it.
+    enters = visits @ walk.peers.to(visits)
+    return torch.where(walk.peers.any(-1).unsqueeze(-2), enters, hit)
+
+
+def sparse_hitting(
+    walk: SparseWalk, rows: Tokens | None, cols: Tokens | None
+) -> Tensor:
+    """Chosen hitting probabilities of a causal walk without a dense matrix."""
+    size = walk.rate.size(0)
+    receivers = None if rows is None else positions_of('rows', rows, size)
+    sources = None if cols is None else positions_of('cols', cols, size)
+    if receivers is None:
+        assert sources is not None
+        found = walk.jumps.solve(_unit(sources, walk.rate))
+        return found if sources.dim() else found.squeeze(-1)
+    unit = _unit(receivers, walk.rate)
+    hit = walk.jumps.solve(unit, transpose=True).mT
+    hit = hit if receivers.dim() else hit.squeeze(-2)
+    return hit if sources is None else hit[..., sources]
+
+
+def _chosen(
+    walk: Walk, receivers: Tensor | None, sources: Tensor | None
+) -> Tensor:
+    """Rows or columns of a triangular inverse."""
+    system = walk.system
+    if receivers is None:
+        assert sources is not None
+        right = _unit(sources, system).expand(*system.shape[:-1], -1)
+        found = torch.linalg.solve_triangular(
+            system, right, upper=False, unitriangular=True
         )
-        return visits, rate
-    if hops is None:
-        _require_root(off, rate)
-    return torch.linalg.solve(eye - jump, eye.expand_as(jump)), rate
+        return found if sources.dim() else found.squeeze(-1)
+    left = _unit(receivers, system).mT
+    hit = torch.linalg.solve_triangular(
+        system,
+        left.expand(*system.shape[:-2], *left.shape),
+        upper=False,
+        left=False,
+        unitriangular=True,
+    )
+    hit = hit if receivers.dim() else hit.squeeze(-2)
+    return hit if sources is None else hit[..., sources]
 
 
-def first_visits(visits: Tensor) -> Tensor:
-    """Hitting probabilities from the expected number of visits."""
-    return visits / visits.diagonal(dim1=-2, dim2=-1).unsqueeze(-2)
+def _unit(tokens: Tensor, like: Tensor) -> Tensor:
+    """Columns of the identity."""
+    flat = tokens.reshape(-1)
+    unit = torch.zeros(like.size(-1), len(flat), dtype=like.dtype)
+    unit[flat, torch.arange(len(flat))] = 1
+    return unit.to(like.device)
 
 
-def is_lower(A: Tensor) -> bool:
-    """Whether no token aggregates from a later one."""
-    return not bool(A.triu(1).any())
-
-
-def reachable(A: Tensor) -> Tensor:
-    """Which sources `j` a walk from `i` can ever visit, itself included."""
-    size = A.size(-1)
-    steps = (A > 0) | torch.eye(size, dtype=torch.bool, device=A.device)
-    for _ in range(max(size - 1, 1).bit_length()):
-        steps = (steps.to(A.dtype) @ steps.to(A.dtype)) > 0
-    return steps
-
-
-def _over(weights: Tensor, rate: Tensor) -> Tensor:
-    """Rows over their rate; the rows of roots, which are zero, as they are."""
-    return weights / rate.masked_fill(rate == 0, 1.0).unsqueeze(-1)
-
-
-def _split(hops: float) -> tuple[float, float]:
-    """Probabilities to follow an edge and to be killed, `hops` on average."""
-    if not 0 <= hops < math.inf:
-        raise ValueError(
-            f"Expected 'hops' to be a finite number of at least 0 (got "
-            f'{hops}). Use hops=None for an unlimited depth instead.'
-        )
-    return hops / (1 + hops), 1 / (1 + hops)
-
-
-def _require_root(off: Tensor, rate: Tensor) -> None:
-    ends = (reachable(off) & (rate == 0).unsqueeze(-2)).any(-1)
-    if not ends.all():
-        token = (~ends).nonzero()[0, -1].item()
-        raise ValueError(
-            f'Expected every token to reach a root, a token without edges '
-            f'from other tokens (got token {token}, which reaches none). Use '
-            f'hops=K, the expected number of attention hops, instead.'
-        )
+def _time_at(total: Tensor, rate: Tensor) -> Tensor:
+    """Expected number of steps at a token before it is left."""
+    return (total / positive(rate)).masked_fill(rate == 0, 0.0)

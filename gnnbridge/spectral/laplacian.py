@@ -82,7 +82,8 @@ def leave_rate(
     return off.sum(-1)
 
 
-def off_diagonal(A: Tensor) -> Tensor:
-    """The weights without the self-loops, in float64."""
-    self_loops = torch.eye(A.size(-1), dtype=torch.bool, device=A.device)
-    return A.to(torch.float64).masked_fill(self_loops, 0.0)
+def off_diagonal(A: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """The weights without the self-loops, a new matrix."""
+    off = A.to(dtype, copy=True)
+    off.diagonal(dim1=-2, dim2=-1).zero_()
+    return off

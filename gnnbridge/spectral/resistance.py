@@ -8,17 +8,23 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from gnnbridge.graph.checks import is_integer
 from gnnbridge.graph.dense import as_attention
-from gnnbridge.spectral.green import (
-    absorption_time,
-    first_visits,
-    is_lower,
-    reachable,
-    visits_and_rate,
+from gnnbridge.spectral.arguments import (
+    Tokens,
+    check_dtype,
+    positions_of,
+    selected,
 )
-from gnnbridge.spectral.laplacian import off_diagonal
+from gnnbridge.spectral.escape import escape_conductance
+from gnnbridge.spectral.green import hitting_of, sparse_hitting
+from gnnbridge.spectral.lyapunov import resistance_between
+from gnnbridge.spectral.restart import restart_resistance
+from gnnbridge.spectral.sparse import sparse_walk
+from gnnbridge.spectral.undirected import classical_resistance
+from gnnbridge.spectral.walk import Walk, positive, walk_on
 
-Kind = Literal['causal', 'restart', 'escape', 'undirected']
+Kind = Literal['causal', 'restart', 'lyapunov', 'undirected', 'escape']
 
 
 def effective_resistance(
@@ -30,6 +36,10 @@ def effective_resistance(
     hops: float | None = None,
     conductance: bool = False,
     restart: str | Tensor = 'uniform',
+    rows: Tokens | None = None,
+    cols: Tokens | None = None,
+    renormalize: bool = False,
+    dtype: torch.dtype = torch.float64,
 ) -> Tensor:
     r"""Effective resistance :math:`R_{i \to j}` from receiver to source.
 
@@ -52,8 +62,12 @@ def effective_resistance(
       .. math::
           R_{ij} = \frac{1 - h_{ij}}{b_j} + \frac{1 - h_{ji}}{b_i}
 
-      and infinite if the walk never visits :math:`i` or :math:`j`.
-    - ``'escape'``: directional, for any digraph on which the walk ends.
+      and infinite if the walk never visits :math:`i` or :math:`j`. The walk
+      must end at single tokens, or after `hops`.
+    - ``'lyapunov'``: the squared distance of what :math:`i` and :math:`j`
+      see, a measure of collapse and not of sensitivity; any digraph. See
+      :func:`~gnnbridge.spectral.lyapunov_resistance`.
+    - ``'escape'``: directional, for any digraph.
 
       .. math::
           R_{i \to j} = \frac{1}{d_i \, P_i[T_j < T_i^+]}
@@ -62,16 +76,19 @@ def effective_resistance(
       :math:`T_j` the time at which the walk is first at :math:`j` and
       :math:`T_i^+` the time of its first return, self-loops included
       (`Sugiyama and Sato, 2022 <https://arxiv.org/abs/2202.12560>`_). On
-      causal graphs it is ``'causal'``; on undirected ones it tends to the
-      classical resistance as `hops` grows.
+      causal graphs it is ``'causal'``, on undirected ones the classical
+      resistance.
     - ``'undirected'``: the classical resistance of a network of conductors
       :math:`A_{ij} = A_{ji}`; infinite between its components.
 
-    All but the last need a walk that ends: at a root (see
-    :func:`~gnnbridge.spectral.hitting_probability`), or after `hops`
-    :math:`= K` steps on average, which matches the score to the depth of a
-    model. With `hops`, :math:`h` is the one of that walk and the leave rate
-    is :math:`(K \ell_i + \sum_k A_{ik}) / (1 + K)`, killing included.
+    With `hops` :math:`= K` the walk ends after :math:`K` steps on average,
+    which matches the score to the depth of a model: :math:`h` is the one of
+    that walk and the leave rate :math:`(K \ell_i + \sum_k A_{ik}) / (1 +
+    K)`, killing included.
+
+    Rows need not sum to one: as the conductances of a network, :math:`A` has
+    a scale, and resistance has the inverse one. Differences of maps have
+    negative weights and no walk; measure each map, or their positive part.
 
     .. note::
         With several roots (packed sequences, a window without sinks) each
@@ -85,24 +102,31 @@ def effective_resistance(
         num_nodes: The number of tokens; inferred if not given.
         kind: Which resistance; see above.
         hops: The expected number of attention hops :math:`K`; unlimited if
-            not given. Not for ``'undirected'``.
+            not given. Not for ``'lyapunov'`` and ``'undirected'``.
         conductance: Whether to return :math:`1 / R`, which is 0 where
             :math:`R` is infinite. Its diagonal is the leave rate for the
             directional kinds and 0 for the others.
         restart: The distribution :math:`\rho`: ``'uniform'``, ``'last'`` (the
             last token) or a tensor :math:`(N)`. Only for ``'restart'``.
+        rows: The receivers to return, as an index; all if not given.
+        cols: The sources to return, as an index; all if not given. For
+            ``'causal'`` only these are solved for, and edges are never made
+            dense.
+        renormalize: Whether to divide each row by its sum first.
+        dtype: The precision, ``torch.float64`` or ``torch.float32``.
 
     Shapes:
-        - **input:** edges :math:`(2, E)` and weights :math:`(E)`, or a
-          matrix :math:`(*, N, N)`
-        - **output:** :math:`(*, N, N)`, row = receiver
+        - **input:** edges :math:`(2, E)` and weights :math:`(E)` or
+          :math:`(E, H)`, or a matrix :math:`(*, N, N)`
+        - **output:** :math:`(*, N, N)`, row = receiver, or its `rows` and
+          `cols`
 
     Returns:
-        The resistances, in float64, with a diagonal of zeros.
+        The resistances, in `dtype`, with a diagonal of zeros.
 
     Raises:
-        NotImplementedError: If `kind` is none of the above.
-        ValueError: If the graph, `hops` or `restart` do not fit `kind`.
+        ValueError: If the graph, `hops`, `restart`, `rows` or `cols` do not
+            fit `kind`, or a weight is negative, NaN or infinite.
 
     Example:
         >>> A = torch.tensor([[1., 0., 0.], [.5, .5, 0.], [.2, .3, .5]])
@@ -110,15 +134,36 @@ def effective_resistance(
         tensor(3.3333, dtype=torch.float64)
     """
     _check_options(kind, hops, restart)
+    check_dtype(dtype)
+    chosen = rows is not None or cols is not None
+    if kind == 'causal' and chosen and is_integer(edge_index):
+        sparse = sparse_walk(edge_index, edge_weight, num_nodes, hops, dtype)
+        if sparse is not None:
+            rate, size = sparse.rate, sparse.rate.size(0)
+            rate = rate / positive(sparse.total) if renormalize else rate
+            flow = _conductance(rate, sparse_hitting(sparse, rows, cols), rows)
+            return flow if conductance else _resistance(flow, size, rows, cols)
     A = as_attention(edge_index, edge_weight, num_nodes)
-    if kind == 'undirected':
-        resistance = _undirected(A)
-    elif kind == 'restart':
-        resistance = _restart(A, hops, restart)
+    size = A.size(-1)
+    if renormalize:
+        A = A.to(dtype)
+        A = A / positive(A.sum(-1, keepdim=True))
+    if kind == 'causal':
+        walk = _causal_walk(A, hops, dtype)
+        flow = _conductance(walk.rate, hitting_of(walk, rows, cols), rows)
+        return flow if conductance else _resistance(flow, size, rows, cols)
+    if kind == 'escape':
+        pairs = escape_conductance(A, hops, dtype)
+        pairs = pairs if conductance else _resistance(pairs, size)
     else:
-        escape = _causal(A, hops) if kind == 'causal' else _escape(A, hops)
-        return escape if conductance else _no_diagonal(_inverse(escape))
-    return _no_diagonal(_inverse(resistance)) if conductance else resistance
+        if kind == 'undirected':
+            pairs = classical_resistance(A, dtype)
+        elif kind == 'lyapunov':
+            pairs = resistance_between(A, 'keep', 'auto', dtype)
+        else:
+            pairs = restart_resistance(walk_on(A, hops, dtype), restart)
+        pairs = _resistance(pairs, size) if conductance else pairs
+    return selected(pairs, rows, cols)
 
 
 def total_resistance(
@@ -129,6 +174,8 @@ def total_resistance(
     kind: Kind = 'causal',
     hops: float | None = None,
     restart: str | Tensor = 'uniform',
+    renormalize: bool = False,
+    dtype: torch.dtype = torch.float64,
 ) -> Tensor:
     r"""Sum of the resistances, each pair once with the later token receiving.
 
@@ -146,6 +193,8 @@ def total_resistance(
         kind: Which resistance.
         hops: The expected number of attention hops.
         restart: The distribution of restarts.
+        renormalize: Whether to divide each row by its sum first.
+        dtype: The precision.
 
     Shapes:
         - **input:** edges :math:`(2, E)` and weights :math:`(E)`, or a
@@ -153,10 +202,9 @@ def total_resistance(
         - **output:** :math:`(*)`
 
     Returns:
-        The sum, in float64.
+        The sum, in `dtype`.
 
     Raises:
-        NotImplementedError: As :func:`effective_resistance`.
         ValueError: As :func:`effective_resistance`.
     """
     resistance = effective_resistance(
@@ -166,136 +214,65 @@ def total_resistance(
         kind=kind,
         hops=hops,
         restart=restart,
+        renormalize=renormalize,
+        dtype=dtype,
     )
     return resistance.tril(-1).sum((-2, -1))
 
 
-def commute_time(
-    edge_index: Tensor,
-    edge_weight: Tensor | None = None,
-    num_nodes: int | None = None,
-    *,
-    restart: str | Tensor = 'uniform',
-) -> Tensor:
-    r"""Expected steps from `i` to `j` and back, restarting at the root.
-
-    .. math::
-        C_{ij} = (1 + \rho \cdot \tau) \, R_{ij}
-
-    with :math:`R` the resistance of kind ``'restart'`` and :math:`\tau` the
-    :func:`~gnnbridge.spectral.absorption_time`; a restart takes one step.
-
-    Args:
-        edge_index: The edges, or the matrix :math:`A`; see
-            :func:`effective_resistance`.
-        edge_weight: The weight of each edge; ones if not given.
-        num_nodes: The number of tokens; inferred if not given.
-        restart: The distribution :math:`\rho` of restarts.
-
-    Shapes:
-        - **input:** edges :math:`(2, E)` and weights :math:`(E)`, or a
-          matrix :math:`(*, N, N)`
-        - **output:** :math:`(*, N, N)`
-
-    Returns:
-        The times, in float64; infinite where the walk never comes.
-
-    Raises:
-        ValueError: If the graph or `restart` do not fit.
-    """
-    A = as_attention(edge_index, edge_weight, num_nodes)
-    time = absorption_time(A)
-    cycle = 1 + time @ _distribution(restart, time)
-    return cycle[..., None, None] * _restart(A, None, restart)
-
-
-def _causal(A: Tensor, hops: float | None) -> Tensor:
-    if not is_lower(A):
+def _causal_walk(A: Tensor, hops: float | None, dtype: torch.dtype) -> Walk:
+    walk = walk_on(A, hops, dtype)
+    if not walk.lower:
         *_, i, j = A.triu(1).nonzero()[0].tolist()
         raise ValueError(
             f"Expected a causal graph for kind='causal' (got an edge from the "
-            f'later token {j} to token {i}). Use another kind instead.'
+            f"later token {j} to token {i}). Use kind='escape' instead."
         )
-    visits, rate = visits_and_rate(A, hops)
-    return rate.unsqueeze(-1) * first_visits(visits)
+    return walk
 
 
-def _escape(A: Tensor, hops: float | None) -> Tensor:
-    # Split the first visit to j, and the return to i, by which comes first:
-    # h_ij = p + q h_ij and 1 - 1 / G_ii = q + p h_ji; solve for p.
-    visits, rate = visits_and_rate(A, hops)
-    hit = first_visits(visits)
-    back = _no_diagonal(hit * hit.mT)
-    stays = visits.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
-    return torch.where(
-        _diagonal_mask(A),
-        torch.diag_embed(rate),
-        rate.unsqueeze(-1) * hit / (stays * (1 - back)),
-    )
+def _conductance(rate: Tensor, hit: Tensor, rows: Tokens | None) -> Tensor:
+    """Leave rates of the receivers times chosen hitting probabilities."""
+    if rows is not None:
+        rate = rate[..., positions_of('rows', rows, rate.size(-1))]
+    # One source chosen has no dimension of its own.
+    return (rate.unsqueeze(-1) if hit.dim() > rate.dim() else rate) * hit
 
 
-def _restart(A: Tensor, hops: float | None, restart: str | Tensor) -> Tensor:
-    visits, rate = visits_and_rate(A, hops)
-    hit = first_visits(visits)
-    reach = (_distribution(restart, rate).unsqueeze(-2) @ hit).squeeze(-2)
-    visited = reach > 0
-    term = (1 - hit) / reach.masked_fill(~visited, 1.0).unsqueeze(-2)
-    never = ~(visited.unsqueeze(-1) & visited.unsqueeze(-2))
-    return _no_diagonal((term + term.mT).masked_fill(never, math.inf))
-
-
-def _undirected(A: Tensor) -> Tensor:
-    off = off_diagonal(A)
-    # float32 weights that were symmetric before a division or a sum.
-    if not torch.allclose(off, off.mT, rtol=1e-5, atol=0.0):
-        gap = (off - off.mT).abs()
-        *_, i, j = (gap == gap.max()).nonzero()[0].tolist()
-        raise ValueError(
-            f"Expected symmetric weights for kind='undirected' (got tokens "
-            f'{i} and {j} that differ by {gap.max().item():.4g} between the '
-            f"two directions). Use kind='escape' instead."
-        )
-    off = (off + off.mT) / 2
-    same = reachable(off)
-    # One constant vector per component makes the Laplacian invertible and
-    # cancels from the differences below.
-    block = same.to(off) / same.sum(-1, keepdim=True)
-    inverse = torch.linalg.inv(torch.diag_embed(off.sum(-1)) - off + block)
-    own = inverse.diagonal(dim1=-2, dim2=-1)
-    resistance = own.unsqueeze(-1) + own.unsqueeze(-2) - 2 * inverse
-    return _no_diagonal(resistance.masked_fill(~same, math.inf))
-
-
-def _distribution(restart: str | Tensor, like: Tensor) -> Tensor:
-    size = like.size(-1)
-    if isinstance(restart, str):
-        if restart == 'uniform':
-            return like.new_full((size,), 1 / size)
-        if restart == 'last':
-            return torch.eye(size, dtype=like.dtype, device=like.device)[-1]
-        raise ValueError(
-            f"Expected 'restart' to be 'uniform', 'last' or a tensor (got "
-            f"'{restart}')."
-        )
-    rho = torch.as_tensor(restart).to(like)
-    if rho.shape != (size,) or (rho < 0).any() or abs(rho.sum() - 1) > 1e-5:
-        raise ValueError(
-            f"Expected 'restart' to hold {size} non-negative entries that sum "
-            f'to one (got shape {tuple(rho.shape)}, sum {rho.sum():.6g}).'
-        )
-    return rho
+def _resistance(
+    flow: Tensor,
+    size: int,
+    rows: Tokens | None = None,
+    cols: Tokens | None = None,
+) -> Tensor:
+    """Inverse entries, infinite at zero; zero from a token to itself."""
+    if rows is None and cols is None and not flow.requires_grad:
+        inverse = flow.reciprocal()
+        inverse.diagonal(dim1=-2, dim2=-1).zero_()
+        return inverse
+    # 1 / 0 has no gradient that could be masked afterwards.
+    none = flow == 0
+    inverse = 1 / flow.masked_fill(none, 1.0)
+    inverse = inverse.masked_fill(none, math.inf)
+    everyone = range(size)
+    receivers = positions_of('rows', everyone if rows is None else rows, size)
+    sources = positions_of('cols', everyone if cols is None else cols, size)
+    if receivers.dim():
+        receivers = receivers.reshape(-1, *[1] * sources.dim())
+    same = (receivers == sources).to(flow.device)
+    return inverse.masked_fill(same, 0.0)
 
 
 def _check_options(
     kind: str, hops: float | None, restart: str | Tensor
 ) -> None:
     if kind not in get_args(Kind):
-        raise NotImplementedError(
+        raise ValueError(
             f"Expected 'kind' to be one of {get_args(Kind)} (got {kind!r})."
         )
-    if kind == 'undirected' and hops is not None:
+    if kind in ('undirected', 'lyapunov') and hops is not None:
         raise ValueError(
-            f"Expected hops=None for kind='undirected' (got {hops}). Use "
+            f"Expected hops=None for kind='{kind}' (got {hops}). Use "
             f"kind='escape' instead."
         )
     default = isinstance(restart, str) and restart == 'uniform'
@@ -304,17 +281,3 @@ def _check_options(
             f"Expected no 'restart' for kind='{kind}' (got {restart!r}). Use "
             f"kind='restart' instead."
         )
-
-
-def _diagonal_mask(A: Tensor) -> Tensor:
-    return torch.eye(A.size(-1), dtype=torch.bool, device=A.device)
-
-
-def _no_diagonal(pairs: Tensor) -> Tensor:
-    return pairs.masked_fill(_diagonal_mask(pairs), 0.0)
-
-
-def _inverse(pairs: Tensor) -> Tensor:
-    positive = pairs > 0
-    inverse = 1 / pairs.masked_fill(~positive, 1.0)
-    return inverse.masked_fill(~positive, math.inf)

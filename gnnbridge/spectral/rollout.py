@@ -1,18 +1,25 @@
-"""Attention rollout: the influence of tokens through a stack of layers."""
+"""Rollouts: the influence of tokens through a stack of layers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
-from gnnbridge.graph.dense import as_attention
+from gnnbridge.graph.checks import check_size
+from gnnbridge.spectral.arguments import Tokens, check_dtype, positions_of
+from gnnbridge.spectral.layers import shares_of, stack_of
+
+Method: TypeAlias = Literal['rademacher', 'exact', 'mean']
 
 
 def attention_rollout(
     attentions: Tensor | Sequence[Tensor],
     mixing: float | Tensor = 0.5,
+    *,
+    dtype: torch.dtype = torch.float64,
 ) -> Tensor:
     r"""Residual-aware rollout of the attention of all layers.
 
@@ -31,7 +38,9 @@ def attention_rollout(
         attentions: The matrices :math:`A_l`, first layer first, row =
             receiver; heads averaged, or as a batch dimension.
         mixing: The share :math:`m`, between 0 and 1: one number, one per
-            layer, or one per layer and receiver.
+            layer, or one per layer and receiver (``mixing`` of captured
+            graphs).
+        dtype: The precision, ``torch.float64`` or ``torch.float32``.
 
     Shapes:
         - **attentions:** :math:`(L, *, N, N)`, or :math:`L` of
@@ -41,7 +50,7 @@ def attention_rollout(
           source at the input
 
     Returns:
-        The matrix :math:`T`, in float64.
+        The matrix :math:`T`, in `dtype`.
 
     Raises:
         ValueError: If there is no layer, if the layers differ in shape, if a
@@ -52,35 +61,206 @@ def attention_rollout(
         >>> attention_rollout([A, A])[1]
         tensor([0.4375, 0.5625], dtype=torch.float64)
     """
-    layers = [as_attention(A).to(torch.float64) for A in attentions]
-    if not layers or any(A.shape != layers[0].shape for A in layers):
-        raise ValueError(
-            f"Expected 'attentions' to hold one matrix of the same shape for "
-            f'each layer (got {[tuple(A.shape) for A in layers]}).'
-        )
-    shares = _shares(mixing, len(layers), layers[0])
+    check_dtype(dtype)
+    layers = stack_of(attentions, dtype)
     rollout = torch.eye(
-        layers[0].size(-1), dtype=torch.float64, device=layers[0].device
+        layers[0].size(-1), dtype=dtype, device=layers[0].device
     )
+    shares = shares_of(mixing, len(layers), layers[0])
     for A, share in zip(layers, shares, strict=True):
         rollout = (1 - share) * rollout + share * (A @ rollout)
     return rollout.expand_as(layers[0])
 
 
-def _shares(mixing: float | Tensor, num_layers: int, like: Tensor) -> Tensor:
-    """The mixing of each layer as a column over receivers."""
-    shares = torch.as_tensor(mixing, dtype=like.dtype, device=like.device)
-    sizes = [(), (num_layers,), (num_layers, like.size(-1))]
-    if shares.shape not in sizes:
+def rms_rollout(
+    attentions: Tensor | Sequence[Tensor],
+    gains: float | Tensor = 1.0,
+    *,
+    token_gains: Tensor | None = None,
+    method: Method = 'rademacher',
+    num_samples: int = 64,
+    rows: Tokens | None = None,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    r"""Rollout in which the paths through different heads add up as noise.
+
+    .. math::
+        \sqrt{\mathbb{E} \Bigl[ \Bigl( \prod_l \mathrm{diag}(g_l) \bigl( I +
+        \sum_h \epsilon_{lh} A^{lh} \mathrm{diag}(\beta_{lh}) \bigr)
+        \Bigr)_{ij}^2 \Bigr]}
+
+    over independent signs :math:`\epsilon`. With independent random value
+    and output weights of variance :math:`\beta_{lh}^2 / d` and layers of
+    attention alone it is :math:`\lVert \partial x_i^{(L)} / \partial
+    x_j^{(0)} \rVert_F / \sqrt{d}` in root mean square, exactly: routes
+    through the tokens add up within one choice of heads, and in squares
+    across choices.
+
+    On a model, :math:`\beta_{lh,j} = \lVert W_O W_V \mathrm{diag}(\gamma)
+    \rVert_F / (\sqrt{d} \, \sigma_j)` is the gain of a head on the token
+    that it reads, with :math:`\gamma` and :math:`\sigma_j` of the norm before
+    it, and :math:`g_{l,i}` that of the MLP.
+
+    Args:
+        attentions: The matrices :math:`A^{lh}`, first layer first, row =
+            receiver.
+        gains: The gains :math:`\beta`: one number, one per layer, per layer
+            and head, or per layer, head and source.
+        token_gains: The gains :math:`g` per layer and receiver; ones if not
+            given.
+        method: ``'rademacher'`` averages over `num_samples` draws of the
+            signs, the same for all pairs. ``'exact'`` follows the second
+            moments, :math:`O(L H N^3)` for each receiver. ``'mean'`` takes
+            for every layer the gain-weighted mean of all layers and heads and
+            the closed form for a common matrix, :math:`\sum_k e_k ((A^k)_{ij}
+            )^2`; only with gains that do not depend on the source, and
+            without `token_gains`.
+        num_samples: The number of draws for ``'rademacher'``; the relative
+            standard error is about :math:`1 / \sqrt{2 S}`.
+        rows: The receivers, as an index; all if not given.
+        generator: Draws the signs; if not given one with seed 0.
+        dtype: The precision, ``torch.float64`` or ``torch.float32``.
+
+    Shapes:
+        - **attentions:** :math:`(L, H, N, N)`, or :math:`L` of
+          :math:`(H, N, N)`
+        - **gains:** a number, :math:`(L)`, :math:`(L, H)` or
+          :math:`(L, H, N)`
+        - **token_gains:** :math:`(L, N)`
+        - **output:** :math:`(N, N)`, row = receiver at the top, or its `rows`
+
+    Returns:
+        The root mean squares, in `dtype`.
+
+    Raises:
+        ValueError: If the layers or gains do not fit each other or `method`,
+            or if a weight is negative.
+
+    Example:
+        >>> A = torch.tensor([[[1., 0.], [.5, .5]]])
+        >>> rms_rollout([A], method='exact')[1]
+        tensor([0.5000, 1.1180], dtype=torch.float64)
+    """
+    check_dtype(dtype)
+    layers = stack_of(attentions, dtype)
+    if layers[0].dim() != 3:
         raise ValueError(
-            f"Expected 'mixing' to be a number or to have one of the shapes "
-            f'{sizes[1:]} (got {tuple(shares.shape)}).'
+            f"Expected 'attentions' of shape [L, H, N, N] (got layers of shape "
+            f'{list(layers[0].shape)}).'
         )
-    if not ((shares >= 0) & (shares <= 1)).all():
+    if method not in get_args(Method):
         raise ValueError(
-            f"Expected 'mixing' between 0 and 1 (got values from "
-            f'{shares.min():.4g} to {shares.max():.4g}).'
+            f"Expected 'method' to be one of {get_args(Method)} (got "
+            f'{method!r}).'
         )
-    if shares.dim() < 2:
-        return shares.reshape(-1, 1, 1).expand(num_layers, 1, 1)
-    return shares.unsqueeze(-1)
+    num_layers, size = len(layers), layers[0].size(-1)
+    beta = _gains(gains, num_layers, layers[0])
+    if token_gains is None:
+        token_gains = layers[0].new_ones(num_layers, size)
+    elif token_gains.shape != (num_layers, size):
+        raise ValueError(
+            f"Expected 'token_gains' of shape {[num_layers, size]} (got "
+            f'{list(token_gains.shape)}).'
+        )
+    token_gains = token_gains.to(layers[0])
+    chosen = torch.arange(size) if rows is None else None
+    chosen = chosen if rows is None else positions_of('rows', rows, size)
+    assert chosen is not None
+    if method == 'mean':
+        found = _mean_form(layers, beta, token_gains)[chosen.to(beta.device)]
+        return found
+    read = [A * b.unsqueeze(-2) for A, b in zip(layers, beta, strict=True)]
+    start = torch.eye(size, dtype=dtype, device=beta.device)[
+        chosen.reshape(-1).to(beta.device)
+    ]
+    if method == 'exact':
+        square = _second_moments(read, token_gains, start)
+    else:
+        check_size('num_samples', num_samples)
+        if generator is None:
+            generator = torch.Generator().manual_seed(0)
+        square = torch.zeros_like(start)
+        for _ in range(num_samples):
+            signs = [_signs(A, generator) for A in read]
+            square = square + _signed(read, token_gains, start, signs).square()
+        square = square / num_samples
+    return square.sqrt().reshape(*chosen.shape, size)
+
+
+def _signs(A: Tensor, generator: torch.Generator) -> Tensor:
+    drawn = torch.randint(0, 2, (A.size(0),), generator=generator)
+    return (2 * drawn - 1).to(A)
+
+
+def _signed(
+    read: list[Tensor],
+    token_gains: Tensor,
+    start: Tensor,
+    signs: list[Tensor],
+) -> Tensor:
+    """Rows of the product for one choice of signs, from the top down."""
+    row = start
+    for A, gain, sign in zip(
+        reversed(read),
+        reversed(token_gains.unbind()),
+        reversed(signs),
+        strict=True,
+    ):
+        row = row * gain
+        row = row + row @ torch.einsum('h,hij->ij', sign, A)
+    return row
+
+
+def _second_moments(
+    read: list[Tensor], token_gains: Tensor, start: Tensor
+) -> Tensor:
+    """Squares of the rows in expectation, from the top down."""
+    moment = torch.diag_embed(start)
+    for A, gain in zip(
+        reversed(read), reversed(token_gains.unbind()), strict=True
+    ):
+        moment = gain.unsqueeze(-1) * moment * gain
+        through = torch.zeros_like(moment)
+        for head in A:
+            through = through + head.mT @ moment @ head
+        moment = moment + through
+    return moment.diagonal(dim1=-2, dim2=-1)
+
+
+def _mean_form(
+    layers: list[Tensor], beta: Tensor, token_gains: Tensor
+) -> Tensor:
+    constant = bool((beta == beta[..., :1]).all())
+    if not constant or not bool((token_gains == 1).all()):
+        raise ValueError(
+            "Expected gains by layer and head alone for method='mean' (got "
+            "gains by token). Use method='rademacher' instead."
+        )
+    square = beta[..., 0].square()
+    weight = square / square.sum()
+    A = torch.einsum('lh,lhij->ij', weight, torch.stack(layers))
+    # Elementary symmetric polynomials of the squared gains of the layers.
+    powers = [square.new_ones(())] + [square.new_zeros(())] * len(layers)
+    for layer in square.sum(-1):
+        for k in range(len(layers), 0, -1):
+            powers[k] = powers[k] + layer * powers[k - 1]
+    power = torch.eye(A.size(-1), dtype=A.dtype, device=A.device)
+    total = power
+    for factor in powers[1:]:
+        power = power @ A
+        total = total + factor * power.square()
+    return total.sqrt()
+
+
+def _gains(gains: float | Tensor, num_layers: int, like: Tensor) -> Tensor:
+    heads, size = like.size(0), like.size(-1)
+    given = torch.as_tensor(gains, dtype=like.dtype, device=like.device)
+    sizes = [(), (num_layers,), (num_layers, heads), (num_layers, heads, size)]
+    if given.shape not in sizes:
+        raise ValueError(
+            f"Expected 'gains' to be a number or to have one of the shapes "
+            f'{sizes[1:]} (got {tuple(given.shape)}).'
+        )
+    given = given.reshape(*given.shape, *[1] * (3 - given.dim()))
+    return given.expand(num_layers, heads, size)

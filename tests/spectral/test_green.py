@@ -222,15 +222,19 @@ def test_edges_and_batches_agree_with_a_matrix() -> None:
     assert hitting_probability(A[0].float()).dtype == torch.float64
 
 
-def test_no_root_is_an_error_that_names_the_token() -> None:
-    A = torch.zeros(5, 5)
-    A[1, 0] = A[2, 1] = 1
-    A[3, 4] = A[4, 3] = 1
-    with pytest.raises(ValueError, match='token 3'):
-        hitting_probability(A)
-    with pytest.raises(ValueError, match='token 3'):
-        absorption_time(A)
-    assert hitting_probability(A, hops=2).isfinite().all()
+def test_closed_classes_of_several_tokens() -> None:
+    # 0 and 1 reach each other alone; 2 is a root; 3 to 5 are on the way.
+    A = torch.zeros(6, 6, dtype=torch.float64)
+    A[0, 1] = A[1, 0] = A[2, 2] = 1
+    A[3, [0, 2, 4]] = torch.tensor([0.25, 0.25, 0.5]).double()
+    A[4, [3, 2]] = 0.5
+    A[5, 4] = 3  # rows need not sum to one
+    torch.testing.assert_close(
+        hitting_probability(A),
+        hitting_by_powers(A / A.sum(1, keepdim=True)),
+    )
+    # tau_3 = 1 + tau_4 / 2, tau_4 = 1 + tau_3 / 2, tau_5 = 1 + tau_4.
+    assert absorption_time(A).tolist() == pytest.approx([0, 0, 0, 2, 2, 3])
 
 
 @pytest.mark.parametrize('hops', [-1.0, math.inf, math.nan])

@@ -320,8 +320,8 @@ def test_options_that_do_not_fit(options: dict[str, Any], match: str) -> None:
 
 
 def test_unknown_kind_names_what_there_is() -> None:
-    with pytest.raises(NotImplementedError, match="'causal', 'restart'"):
-        effective_resistance(random_causal(4, 0), kind='lyapunov')  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'causal', 'restart', 'lyapunov'"):
+        effective_resistance(random_causal(4, 0), kind='commute')  # type: ignore[arg-type]
 
 
 def test_causal_names_the_edge_that_is_not() -> None:

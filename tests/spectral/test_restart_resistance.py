@@ -9,10 +9,8 @@ from torch import Tensor
 
 from gnnbridge.spectral.green import absorption_time, hitting_probability
 from gnnbridge.spectral.laplacian import laplacian, leave_rate
-from gnnbridge.spectral.resistance import (
-    commute_time,
-    effective_resistance,
-)
+from gnnbridge.spectral.resistance import effective_resistance
+from gnnbridge.spectral.restart import commute_time
 
 SETTINGS = settings(deadline=None, max_examples=25, derandomize=True)
 EYE = torch.eye(16, dtype=torch.float64)
