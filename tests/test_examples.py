@@ -38,6 +38,22 @@ def test_a_window_without_the_sink_loses_more():
     assert float(rows[-1][1]) > float(rows[0][1])
 
 
+def test_resistance_of_the_last_token():
+    out = run('directed_resistance.py')
+    rows = re.findall(
+        r'^ +(\d+) .* ([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+)$',
+        out,
+        re.MULTILINE,
+    )
+    assert len(rows) == 9
+    for _, deep, matched, ends, meets in rows:
+        assert float(deep) < float(matched)
+        assert float(ends) <= float(meets)
+    # The first token is a sink, and the easiest to hear.
+    assert min(rows, key=lambda row: float(row[2]))[0] == '0'
+    assert 'by layer' in out
+
+
 def test_every_graph_has_a_plan_and_is_timed():
     out = run('attention_plans.py')
     kernels = re.findall(r"^(\w[\w ,]*): backend '(\w+)' on", out, re.MULTILINE)

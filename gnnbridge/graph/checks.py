@@ -97,6 +97,22 @@ def check_num_edges(edge_index: Tensor) -> None:
         raise ValueError('Expected a graph with at least one edge (got none).')
 
 
+def check_edges(
+    edge_index: Any,
+    edge_weight: Tensor | None,
+    num_nodes: int | None,
+) -> int:
+    """Check edges with non-negative weights; returns the number of nodes."""
+    check_edge_index(edge_index)
+    check_num_edges(edge_index)
+    if num_nodes is None:
+        num_nodes = int(edge_index.max()) + 1
+    check_edge_index(edge_index, check_num_nodes(num_nodes))
+    if edge_weight is not None:
+        check_weights(edge_weight, edge_index)
+    return num_nodes
+
+
 def check_weights(
     weight: Tensor,  # shape: [E, ...]
     edge_index: Tensor,  # shape: [2, E]

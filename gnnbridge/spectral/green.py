@@ -82,6 +82,16 @@ def hitting_probability(
     check_dtype(dtype)
     chosen = rows is not None or cols is not None
     if chosen and is_integer(edge_index):
+        if edge_weight is not None and edge_weight.dim() == 2:
+            return torch.stack(
+                [
+                    hitting_probability(
+                        edge_index, head, num_nodes,
+                        hops=hops, rows=rows, cols=cols, dtype=dtype,
+                    )
+                    for head in edge_weight.unbind(1)
+                ]
+            )  # fmt: skip
         sparse = sparse_walk(edge_index, edge_weight, num_nodes, hops, dtype)
         if sparse is not None:
             return sparse_hitting(sparse, rows, cols)
@@ -127,6 +137,14 @@ def absorption_time(
     """
     check_dtype(dtype)
     if is_integer(edge_index):
+        if edge_weight is not None and edge_weight.dim() == 2:
+            heads = edge_weight.unbind(1)
+            return torch.stack(
+                [
+                    absorption_time(edge_index, head, num_nodes, dtype=dtype)
+                    for head in heads
+                ]
+            )
         sparse = sparse_walk(edge_index, edge_weight, num_nodes, None, dtype)
         if sparse is not None:
             stay = _time_at(sparse.total, sparse.rate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gnnbridge.graph.checks import check_edges, is_integer
 from gnnbridge.graph.dense import as_attention
 
 
@@ -32,8 +33,8 @@ def laplacian(
         num_nodes: The number of tokens; inferred if not given.
 
     Shapes:
-        - **input:** edges :math:`(2, E)` and weights :math:`(E)`, or a
-          matrix :math:`(*, N, N)`
+        - **input:** edges :math:`(2, E)` and weights :math:`(E)` or
+          :math:`(E, H)`, or a matrix :math:`(*, N, N)`
         - **output:** :math:`(*, N, N)`, row = receiver
 
     Returns:
@@ -68,8 +69,8 @@ def leave_rate(
         num_nodes: The number of tokens; inferred if not given.
 
     Shapes:
-        - **input:** edges :math:`(2, E)` and weights :math:`(E)`, or a
-          matrix :math:`(*, N, N)`
+        - **input:** edges :math:`(2, E)` and weights :math:`(E)` or
+          :math:`(E, H)`, or a matrix :math:`(*, N, N)`
         - **output:** :math:`(*, N)`
 
     Returns:
@@ -78,6 +79,16 @@ def leave_rate(
     Raises:
         ValueError: As :func:`laplacian`.
     """
+    if is_integer(edge_index):
+        num_nodes = check_edges(edge_index, edge_weight, num_nodes)
+        source, target = edge_index
+        weight = torch.ones(source.size(0), device=source.device)
+        weight = (weight if edge_weight is None else edge_weight).double()
+        others = weight[source != target]
+        rate = others.new_zeros(num_nodes, *others.shape[1:])
+        return rate.index_add(0, target[source != target], others).movedim(
+            0, -1
+        )
     off = off_diagonal(as_attention(edge_index, edge_weight, num_nodes))
     return off.sum(-1)
 

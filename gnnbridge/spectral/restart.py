@@ -24,6 +24,7 @@ def commute_time(
     edge_weight: Tensor | None = None,
     num_nodes: int | None = None,
     *,
+    hops: float | None = None,
     restart: str | Tensor = 'uniform',
     dtype: torch.dtype = torch.float64,
 ) -> Tensor:
@@ -42,6 +43,8 @@ def commute_time(
             :func:`~gnnbridge.spectral.effective_resistance`.
         edge_weight: The weight of each edge; ones if not given.
         num_nodes: The number of tokens; inferred if not given.
+        hops: The expected number of attention hops :math:`K` until the walk
+            starts again; until it ends if not given.
         restart: The distribution :math:`\rho` of restarts.
         dtype: The precision, ``torch.float64`` or ``torch.float32``.
 
@@ -54,11 +57,11 @@ def commute_time(
         The times, in `dtype`; infinite where the walk does not come back.
 
     Raises:
-        ValueError: If a weight is negative or `restart` does not fit.
+        ValueError: If a weight is negative or `hops` or `restart` do not fit.
     """
     check_dtype(dtype)
     A = as_attention(edge_index, edge_weight, num_nodes)
-    walk = walk_on(A, None, dtype)
+    walk = walk_on(A, hops, dtype)
     if walk.peers is None:
         time = times(walk)
         cycle = 1 + time @ distribution_of('restart', restart, time)

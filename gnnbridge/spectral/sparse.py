@@ -15,12 +15,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import spsolve_triangular
 from torch import Tensor
 
-from gnnbridge.graph.checks import (
-    check_edge_index,
-    check_num_edges,
-    check_num_nodes,
-    check_weights,
-)
+from gnnbridge.graph.checks import check_edges
 from gnnbridge.spectral.walk import positive, split_hops
 
 # Edges times right-hand sides whose gradients are summed at once.
@@ -31,9 +26,9 @@ class SparseEdges(NamedTuple):
     r"""The edges of a causal graph.
 
     Attributes:
-        source: The sources :math:`(E)` of edges that are no self-loops.
+        source: The sources :math:`(E)`.
         target: The receivers :math:`(E)`.
-        weight: The weight :math:`(E)` of each.
+        weight: The weight :math:`(E)` of each, zero for self-loops.
         rate: Their sums :math:`(N)` by receiver.
         total: The same with self-loops.
     """
@@ -51,7 +46,8 @@ class TriangularSystem:
     Args:
         source: The columns :math:`(E)` of the entries of :math:`P`.
         target: Their rows :math:`(E)`.
-        jump: The entries :math:`(E)`; duplicates add up.
+        jump: The entries :math:`(E)`; duplicates add up, and entries on the
+            diagonal do not count.
         size: The number of rows.
     """
 
@@ -71,22 +67,21 @@ class TriangularSystem:
         """The same for scipy."""
         row, col = self.target.cpu().numpy(), self.source.cpu().numpy()
         values, size = self.jump.detach().cpu().numpy(), self.size
-        if len(row) == 0 or (row[1:] >= row[:-1]).all():
-            # Sorted by receiver, as the graphs of this library are: no
-            # columns to sort, the diagonal goes last in each row.
-            count = np.bincount(row, minlength=size)
-            start = np.concatenate([[0], np.cumsum(count + 1)])
-            place = row + np.arange(len(row))
-            data = np.ones(len(row) + size, dtype=values.dtype)
-            data[place] = -values
-            index = np.empty(len(row) + size, dtype=np.int32)
-            index[place] = col
-            index[start[1:] - 1] = np.arange(size)
+        loops = row == col
+        once = np.array_equal(row[loops], np.arange(size))
+        if once and (row[1:] >= row[:-1]).all():
+            # As the graphs of this library are: sorted by receiver, with a
+            # self-loop each, which makes room for the diagonal.
+            start = np.searchsorted(row, np.arange(size + 1))
+            data = np.negative(values)
+            data[loops] = 1
+            index = col.astype(np.int32)
             return csr_matrix((data, index, start), shape=(size, size))
         everyone = np.arange(size)
-        entries = np.concatenate([-values, np.ones(size, values.dtype)])
-        rows = np.concatenate([row, everyone])
-        cols = np.concatenate([col, everyone])
+        rest = ~loops
+        entries = np.concatenate([-values[rest], np.ones(size, values.dtype)])
+        rows = np.concatenate([row[rest], everyone])
+        cols = np.concatenate([col[rest], everyone])
         return csr_matrix((entries, (rows, cols)), shape=(size, size))
 
 
@@ -111,24 +106,16 @@ def causal_edges(
     dtype: torch.dtype,
 ) -> SparseEdges | None:
     """The checked edges of a graph, or ``None`` if it is not causal."""
-    check_edge_index(edge_index)
-    check_num_edges(edge_index)
-    if num_nodes is None:
-        num_nodes = int(edge_index.max()) + 1
-    check_edge_index(edge_index, check_num_nodes(num_nodes))
+    num_nodes = check_edges(edge_index, edge_weight, num_nodes)
     source, target = edge_index
     if edge_weight is None:
         edge_weight = torch.ones(source.size(0), device=source.device)
-    check_weights(edge_weight, edge_index)
     if (source > target).any():
         return None
     weight = edge_weight.to(dtype)
     zeros = weight.new_zeros(num_nodes)
     total = zeros.index_add(0, target, weight)
-    other = source < target
-    if other.all():
-        return SparseEdges(source, target, weight, total, total)
-    source, target, weight = source[other], target[other], weight[other]
+    weight = weight.masked_fill(source == target, 0.0)
     rate = zeros.index_add(0, target, weight)
     return SparseEdges(source, target, weight, rate, total)
 
