@@ -23,9 +23,9 @@ def at_least_float32(value: Tensor) -> Tensor:
     return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
-def is_integer(value: Tensor) -> bool:
-    """Whether the tensor holds integers (``bool`` does not count)."""
-    return value.dtype in _INTEGER
+def is_integer(value: Any) -> bool:
+    """Whether it is a tensor of integers (``bool`` does not count)."""
+    return isinstance(value, Tensor) and value.dtype in _INTEGER
 
 
 def describe_edge(edge_index: Tensor, edge: int) -> str:

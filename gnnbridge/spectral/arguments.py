@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -11,6 +11,20 @@ from torch import Tensor
 Tokens: TypeAlias = int | Sequence[int] | Tensor
 """Tokens of a graph: one position, which drops the dimension as indexing
 does, or several. Negative positions count from the end."""
+
+
+# From this size on, matrices one by one are faster on the CPU than all at once:
+# their intermediate results stay in memory that is in use already.
+_ONE_BY_ONE = 128
+
+
+def by_graph(function: Callable[[Tensor], Tensor], A: Tensor) -> Tensor:
+    """Apply a function of dense graphs to a batch :math:`(*, N, N)` of them."""
+    size = A.size(-1)
+    if A.dim() == 2 or A.device.type != 'cpu' or size < _ONE_BY_ONE:
+        return function(A)
+    found = [function(graph) for graph in A.reshape(-1, size, size)]
+    return torch.stack(found).reshape(*A.shape[:-2], *found[0].shape)
 
 
 def check_dtype(dtype: torch.dtype) -> torch.dtype:

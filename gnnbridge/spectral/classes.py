@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import torch
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import breadth_first_order
 from torch import Tensor
 
 from gnnbridge.spectral.green import hitting_of
@@ -18,15 +20,16 @@ def members(off: Tensor) -> list[Tensor]:
     return [peers[head].nonzero().flatten() for head in heads]
 
 
-def absorption_law(off: Tensor) -> tuple[Tensor, Tensor]:
+def absorption_law(off: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     r"""The closed class in which the walk ends, and its limit there.
 
     Args:
         off: The weights :math:`(N, N)` of one graph, without self-loops.
 
     Returns:
-        The probabilities :math:`(N, C)` of each closed class, and
-        :math:`\Pi = \lim_{t \to \infty} e^{-L t}` :math:`(N, N)`.
+        The probabilities :math:`(N, C)` of each closed class,
+        :math:`\Pi = \lim_{t \to \infty} e^{-L t}` :math:`(N, N)`, and which
+        classes can be reached :math:`(N, C)`, however rarely.
     """
     classes = members(off)
     hit = hitting_of(walk_on(off, None, off.dtype))
@@ -35,7 +38,14 @@ def absorption_law(off: Tensor) -> tuple[Tensor, Tensor]:
     for column, tokens in zip(law.unbind(-1), classes, strict=True):
         share = stationary(off[tokens][:, tokens])
         limit = limit.index_add(1, tokens, column.unsqueeze(-1) * share)
-    return law, limit
+    flow = csr_matrix((off.detach().T > 0).cpu().numpy())
+    reach = torch.zeros(law.shape, dtype=torch.bool)
+    for number, tokens in enumerate(classes):
+        found = breadth_first_order(
+            flow, int(tokens[0]), return_predecessors=False
+        )
+        reach[torch.as_tensor(found, dtype=torch.int64), number] = True
+    return law, limit, reach.to(off.device)
 
 
 def class_commute(off: Tensor) -> tuple[Tensor, Tensor]:

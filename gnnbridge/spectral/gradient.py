@@ -53,8 +53,9 @@ def resistance_gradient(
 
     Returns:
         The gradient, in `dtype`; zero above the diagonal, minus infinity for
-        edges that would connect a pair of infinite resistance. On the
-        diagonal the change for a self-loop, zero without `hops`.
+        edges that would connect a pair of infinite resistance, or that would
+        be the first into a root other than the first token. On the diagonal
+        the change for a self-loop, zero without `hops`.
 
     Raises:
         ValueError: If the graph is not causal, a weight is negative, or
@@ -95,8 +96,13 @@ def resistance_gradient(
     own = ((slope - through) * h).sum(-1, keepdim=True)
     gradient = (follow * through @ h.mT + own).tril(-1)
     gradient = gradient + torch.diag_embed(kill * own.squeeze(-1))
+    # The first edge into a root changes all walks that pass it at once.
+    ends = walk.rate == 0
+    reach = (h > 0).to(dtype)
+    jumps = torch.zeros_like(apart)
     if apart.any():
-        reach = (h > 0).to(dtype)
-        joins = reach.mT @ apart.to(dtype) @ reach.mT
-        gradient = gradient.masked_fill((joins > 0).tril(-1), -math.inf)
-    return gradient
+        jumps |= (reach.mT @ apart.to(dtype) @ reach.mT) > 0
+    if ends[..., 1:].any():
+        passing = reach.mT @ (weight != 0).to(dtype) @ reach.mT
+        jumps |= (passing > 0) & ends.unsqueeze(-1)
+    return gradient.masked_fill(jumps.tril(-1), -math.inf)

@@ -10,7 +10,12 @@ from torch import Tensor
 
 from gnnbridge.graph.checks import is_integer
 from gnnbridge.graph.dense import as_attention
-from gnnbridge.spectral.arguments import Tokens, check_dtype, positions_of
+from gnnbridge.spectral.arguments import (
+    Tokens,
+    by_graph,
+    check_dtype,
+    positions_of,
+)
 from gnnbridge.spectral.sparse import SparseWalk, sparse_walk
 from gnnbridge.spectral.triangular import inverse_lower
 from gnnbridge.spectral.walk import Walk, positive, walk_on
@@ -96,7 +101,9 @@ def hitting_probability(
         if sparse is not None:
             return sparse_hitting(sparse, rows, cols)
     A = as_attention(edge_index, edge_weight, num_nodes)
-    return hitting_of(walk_on(A, hops, dtype), rows, cols)
+    return by_graph(
+        lambda graph: hitting_of(walk_on(graph, hops, dtype), rows, cols), A
+    )
 
 
 def absorption_time(

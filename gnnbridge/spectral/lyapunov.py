@@ -57,8 +57,9 @@ def lyapunov_resistance(
             blocked substitution. ``'smith'``: the squared Smith iteration,
             any digraph, any device. ``'auto'``: the first where it applies.
         dtype: The precision, ``torch.float64`` or ``torch.float32``. On
-            causal graphs with one root all terms have one sign; other graphs
-            are always solved in float64.
+            causal graphs with one root all terms have one sign; ``'smith'``
+            still loses a factor :math:`\max \ell / \min \ell` of it. Other
+            graphs are always solved in float64.
 
     Shapes:
         - **input:** edges :math:`(2, E)` and weights :math:`(E)` or
@@ -145,7 +146,7 @@ def _general(off: Tensor) -> Tensor:
     which has no eigenvalue zero, may take the place of :math:`L` in its
     equation.
     """
-    law, limit = absorption_law(off)
+    law, limit, reach = absorption_law(off)
     rate = off.sum(-1)
     scale = rate.mean()
     if scale == 0:
@@ -158,6 +159,7 @@ def _general(off: Tensor) -> Tensor:
     own = S.diagonal(dim1=-2, dim2=-1)
     pairs = own.unsqueeze(-1) + own.unsqueeze(-2) - 2 * S
     apart = torch.cdist(law.detach(), law.detach(), p=math.inf) > _SAME_LAW
+    apart |= (reach.unsqueeze(0) != reach.unsqueeze(1)).any(-1)
     return _no_diagonal(pairs.masked_fill(apart, math.inf))
 
 

@@ -12,12 +12,14 @@ from gnnbridge.graph.checks import is_integer
 from gnnbridge.graph.dense import as_attention
 from gnnbridge.spectral.arguments import (
     Tokens,
+    by_graph,
     check_dtype,
     positions_of,
     selected,
 )
 from gnnbridge.spectral.escape import escape_conductance
 from gnnbridge.spectral.green import hitting_of, sparse_hitting
+from gnnbridge.spectral.layers import renormalized
 from gnnbridge.spectral.lyapunov import resistance_between
 from gnnbridge.spectral.restart import restart_resistance
 from gnnbridge.spectral.sparse import sparse_walk
@@ -77,7 +79,8 @@ def effective_resistance(
       :math:`T_i^+` the time of its first return, self-loops included
       (`Sugiyama and Sato, 2022 <https://arxiv.org/abs/2202.12560>`_). On
       causal graphs it is ``'causal'``, on undirected ones the classical
-      resistance.
+      resistance. Where it is not causal, and the walk comes back with
+      probability :math:`p` before it ends, :math:`1 - p` costs digits.
     - ``'undirected'``: the classical resistance of a network of conductors
       :math:`A_{ij} = A_{ji}`; infinite between its components.
 
@@ -155,26 +158,22 @@ def effective_resistance(
             flow = _conductance(rate, sparse_hitting(sparse, rows, cols), rows)
             return flow if conductance else _resistance(flow, size, rows, cols)
     A = as_attention(edge_index, edge_weight, num_nodes)
-    size = A.size(-1)
     if renormalize:
-        A = A.to(dtype)
-        A = A / positive(A.sum(-1, keepdim=True))
-    if kind == 'causal':
-        walk = _causal_walk(A, hops, dtype)
-        flow = _conductance(walk.rate, hitting_of(walk, rows, cols), rows)
-        return flow if conductance else _resistance(flow, size, rows, cols)
-    if kind == 'escape':
-        pairs = escape_conductance(A, hops, dtype)
-        pairs = pairs if conductance else _resistance(pairs, size)
-    else:
-        if kind == 'undirected':
-            pairs = classical_resistance(A, dtype)
-        elif kind == 'lyapunov':
-            pairs = resistance_between(A, 'keep', 'auto', dtype)
-        else:
-            pairs = restart_resistance(walk_on(A, hops, dtype), restart)
-        pairs = _resistance(pairs, size) if conductance else pairs
-    return selected(pairs, rows, cols)
+        A = renormalized(A.to(dtype))
+
+    def pairs_of(graph: Tensor) -> Tensor:
+        if kind == 'causal':
+            walk = _causal_walk(graph, hops, dtype)
+            flow = _conductance(walk.rate, hitting_of(walk, rows, cols), rows)
+            if conductance:
+                return flow
+            return _resistance(flow, A.size(-1), rows, cols)
+        pairs, is_conductance = _all_pairs(graph, kind, hops, restart, dtype)
+        if conductance != is_conductance:
+            pairs = _resistance(pairs, A.size(-1))
+        return selected(pairs, rows, cols)
+
+    return by_graph(pairs_of, A)
 
 
 def total_resistance(
@@ -240,6 +239,23 @@ def _causal_walk(A: Tensor, hops: float | None, dtype: torch.dtype) -> Walk:
             f"later token {j} to token {i}). Use kind='escape' instead."
         )
     return walk
+
+
+def _all_pairs(
+    A: Tensor,
+    kind: str,
+    hops: float | None,
+    restart: str | Tensor,
+    dtype: torch.dtype,
+) -> tuple[Tensor, bool]:
+    """The pairs of a kind, and whether they are conductances."""
+    if kind == 'escape':
+        return escape_conductance(A, hops, dtype), True
+    if kind == 'undirected':
+        return classical_resistance(A, dtype), False
+    if kind == 'lyapunov':
+        return resistance_between(A, 'keep', 'auto', dtype), False
+    return restart_resistance(walk_on(A, hops, dtype), restart), False
 
 
 def _conductance(rate: Tensor, hit: Tensor, rows: Tokens | None) -> Tensor:

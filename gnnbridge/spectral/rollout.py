@@ -12,6 +12,9 @@ from gnnbridge.graph.checks import check_size
 from gnnbridge.spectral.arguments import Tokens, check_dtype, positions_of
 from gnnbridge.spectral.layers import shares_of, stack_of
 
+# Entries of second moments held at once.
+_MOMENTS = 2**24
+
 Method: TypeAlias = Literal['rademacher', 'exact', 'mean']
 
 
@@ -77,6 +80,8 @@ def rms_rollout(
     gains: float | Tensor = 1.0,
     *,
     token_gains: Tensor | None = None,
+    edge_gains: Tensor | None = None,
+    parallel: bool = False,
     method: Method = 'rademacher',
     num_samples: int = 64,
     rows: Tokens | None = None,
@@ -87,10 +92,11 @@ def rms_rollout(
 
     .. math::
         \sqrt{\mathbb{E} \Bigl[ \Bigl( \prod_l \mathrm{diag}(g_l) \bigl( I +
-        \sum_h \epsilon_{lh} A^{lh} \mathrm{diag}(\beta_{lh}) \bigr)
-        \Bigr)_{ij}^2 \Bigr]}
+        \sum_h \epsilon_{lh} A^{lh} \mathrm{diag}(\beta_{lh}) +
+        \eta_l \circ \kappa_l \bigr) \Bigr)_{ij}^2 \Bigr]}
 
-    over independent signs :math:`\epsilon`. With independent random value
+    over independent signs :math:`\epsilon` and, one per edge,
+    :math:`\eta`. With independent random value
     and output weights of variance :math:`\beta_{lh}^2 / d` and layers of
     attention alone it is :math:`\lVert \partial x_i^{(L)} / \partial
     x_j^{(0)} \rVert_F / \sqrt{d}` in root mean square, exactly: routes
@@ -100,22 +106,32 @@ def rms_rollout(
     On a model, :math:`\beta_{lh,j} = \lVert W_O W_V \mathrm{diag}(\gamma)
     \rVert_F / (\sqrt{d} \, \sigma_j)` is the gain of a head on the token
     that it reads, with :math:`\gamma` and :math:`\sigma_j` of the norm before
-    it, and :math:`g_{l,i}` that of the MLP.
+    it, and :math:`g_{l,i}` that of the MLP. What a source changes in the
+    attention *weights* of a receiver has no common direction over sources, so
+    that it enters by edge: :math:`\kappa_{l,ij}^2 = \sum_h (A^{lh}_{ij})^2
+    \lVert W_O (v_j - \bar v_i) \rVert^2 \lVert \partial s_{ij} / \partial
+    x_j \rVert^2 / d`, from the derivative of the softmax, and on the diagonal
+    that of the query. On trained models this term decides.
 
     Args:
         attentions: The matrices :math:`A^{lh}`, first layer first, row =
             receiver.
         gains: The gains :math:`\beta`: one number, one per layer, per layer
             and head, or per layer, head and source.
-        token_gains: The gains :math:`g` per layer and receiver; ones if not
-            given.
+        token_gains: The gains :math:`g` per layer and receiver, or their
+            Gram matrices over receivers, where they have directions in
+            common but in part; ones if not given.
+        edge_gains: The gains :math:`\kappa` per layer, receiver and source;
+            none if not given.
+        parallel: Whether the MLP reads what attention reads, as in GPT-NeoX:
+            :math:`\mathrm{diag}(g_l)` then multiplies :math:`I` alone.
         method: ``'rademacher'`` averages over `num_samples` draws of the
             signs, the same for all pairs. ``'exact'`` follows the second
             moments, :math:`O(L H N^3)` for each receiver. ``'mean'`` takes
             for every layer the gain-weighted mean of all layers and heads and
             the closed form for a common matrix, :math:`\sum_k e_k ((A^k)_{ij}
             )^2`; only with gains that do not depend on the source, and
-            without `token_gains`.
+            without `token_gains` and `edge_gains`.
         num_samples: The number of draws for ``'rademacher'``; the relative
             standard error is about :math:`1 / \sqrt{2 S}`.
         rows: The receivers, as an index; all if not given.
@@ -127,7 +143,8 @@ def rms_rollout(
           :math:`(H, N, N)`
         - **gains:** a number, :math:`(L)`, :math:`(L, H)` or
           :math:`(L, H, N)`
-        - **token_gains:** :math:`(L, N)`
+        - **token_gains:** :math:`(L, N)` or :math:`(L, N, N)`
+        - **edge_gains:** :math:`(L, N, N)`, row = receiver
         - **output:** :math:`(N, N)`, row = receiver at the top, or its `rows`
 
     Returns:
@@ -156,89 +173,136 @@ def rms_rollout(
         )
     num_layers, size = len(layers), layers[0].size(-1)
     beta = _gains(gains, num_layers, layers[0])
-    if token_gains is None:
-        token_gains = layers[0].new_ones(num_layers, size)
-    elif token_gains.shape != (num_layers, size):
-        raise ValueError(
-            f"Expected 'token_gains' of shape {[num_layers, size]} (got "
-            f'{list(token_gains.shape)}).'
-        )
-    token_gains = token_gains.to(layers[0])
-    chosen = torch.arange(size) if rows is None else None
-    chosen = chosen if rows is None else positions_of('rows', rows, size)
-    assert chosen is not None
+    gram = token_gains is not None and token_gains.dim() == 3
+    shape = (size, size) if gram else (size,)
+    by_token = _given('token_gains', token_gains, layers, shape)
+    by_edge = _given('edge_gains', edge_gains, layers, (size, size))
+    everyone = torch.arange(size)
+    chosen = everyone if rows is None else positions_of('rows', rows, size)
+    chosen = chosen.to(beta.device)
     if method == 'mean':
-        found = _mean_form(layers, beta, token_gains)[chosen.to(beta.device)]
-        return found
+        if token_gains is not None or edge_gains is not None:
+            raise ValueError(
+                "Expected no gains by token or edge for method='mean' (got "
+                "some). Use method='rademacher' instead."
+            )
+        return _mean_form(layers, beta)[chosen]
     read = [A * b.unsqueeze(-2) for A, b in zip(layers, beta, strict=True)]
-    start = torch.eye(size, dtype=dtype, device=beta.device)[
-        chosen.reshape(-1).to(beta.device)
-    ]
+    steps = list(zip(read, by_token, by_edge, strict=True))[::-1]
+    start = torch.eye(size, dtype=dtype, device=beta.device)
+    start = start[chosen.reshape(-1)]
     if method == 'exact':
-        square = _second_moments(read, token_gains, start)
+        few = max(_MOMENTS // size**2, 1)
+        parts = start.split(few)
+        square = torch.cat(
+            [_second_moments(steps, part, parallel) for part in parts]
+        )
     else:
         check_size('num_samples', num_samples)
         if generator is None:
             generator = torch.Generator().manual_seed(0)
         square = torch.zeros_like(start)
         for _ in range(num_samples):
-            signs = [_signs(A, generator) for A in read]
-            square = square + _signed(read, token_gains, start, signs).square()
+            drawn = _signed(steps, start, parallel, generator)
+            square = square + drawn.square()
         square = square / num_samples
-    return square.sqrt().reshape(*chosen.shape, size)
+    return _root(square).reshape(*chosen.shape, size)
 
 
-def _signs(A: Tensor, generator: torch.Generator) -> Tensor:
-    drawn = torch.randint(0, 2, (A.size(0),), generator=generator)
-    return (2 * drawn - 1).to(A)
+# Of one layer: the weighted attention of its heads, and its other gains.
+_Step: TypeAlias = tuple[Tensor, Tensor | None, Tensor | None]
+
+
+def _given(
+    name: str,
+    gains: Tensor | None,
+    layers: list[Tensor],
+    shape: tuple[int, ...],
+) -> list[Tensor | None]:
+    """The gains of each layer, checked."""
+    if gains is None:
+        return [None] * len(layers)
+    if gains.shape != (len(layers), *shape):
+        raise ValueError(
+            f"Expected '{name}' of shape {[len(layers), *shape]} (got "
+            f'{list(gains.shape)}).'
+        )
+    if not gains.isfinite().all():
+        raise ValueError(f"Expected '{name}' to be finite.")
+    return list(gains.to(layers[0]))
+
+
+def _root(square: Tensor) -> Tensor:
+    """Square roots whose gradient at zero is zero, not infinite."""
+    none = square == 0
+    return square.masked_fill(none, 1.0).sqrt().masked_fill(none, 0.0)
 
 
 def _signed(
-    read: list[Tensor],
-    token_gains: Tensor,
+    steps: list[_Step],
     start: Tensor,
-    signs: list[Tensor],
+    parallel: bool,
+    generator: torch.Generator,
 ) -> Tensor:
     """Rows of the product for one choice of signs, from the top down."""
     row = start
-    for A, gain, sign in zip(
-        reversed(read),
-        reversed(token_gains.unbind()),
-        reversed(signs),
-        strict=True,
-    ):
-        row = row * gain
-        row = row + row @ torch.einsum('h,hij->ij', sign, A)
+    for heads, token, edge in steps:
+        passed = row if token is None else row * _drawn(token, generator)
+        row = row if parallel else passed
+        sign = _signs((heads.size(0),), generator, row)
+        step = torch.einsum('h,hij->ij', sign, heads)
+        if edge is not None:
+            step = step + _signs(edge.shape, generator, row) * edge
+        row = passed + row @ step
     return row
 
 
+def _signs(
+    shape: Sequence[int], generator: torch.Generator, like: Tensor
+) -> Tensor:
+    drawn = torch.randint(0, 2, tuple(shape), generator=generator)
+    return (2 * drawn - 1).to(like)
+
+
+def _drawn(token: Tensor, generator: torch.Generator) -> Tensor:
+    """The gains of tokens, or random ones with their Gram matrix."""
+    if token.dim() == 1:
+        return token
+    values, vectors = torch.linalg.eigh(token)
+    sign = _signs(values.shape, generator, token)
+    return vectors @ (sign * _root(values.clamp(min=0)))
+
+
 def _second_moments(
-    read: list[Tensor], token_gains: Tensor, start: Tensor
+    steps: list[_Step], start: Tensor, parallel: bool
 ) -> Tensor:
     """Squares of the rows in expectation, from the top down."""
     moment = torch.diag_embed(start)
-    for A, gain in zip(
-        reversed(read), reversed(token_gains.unbind()), strict=True
-    ):
-        moment = gain.unsqueeze(-1) * moment * gain
+    for heads, token, edge in steps:
+        passed = moment
+        if token is not None:
+            gram = token if token.dim() == 2 else torch.outer(token, token)
+            passed = gram * moment
+        moment = moment if parallel else passed
         through = torch.zeros_like(moment)
-        for head in A:
+        for head in heads:
             through = through + head.mT @ moment @ head
-        moment = moment + through
+        if edge is not None:
+            energy = moment.diagonal(dim1=-2, dim2=-1) @ edge.square()
+            through = through + torch.diag_embed(energy)
+        moment = passed + through
     return moment.diagonal(dim1=-2, dim2=-1)
 
 
-def _mean_form(
-    layers: list[Tensor], beta: Tensor, token_gains: Tensor
-) -> Tensor:
-    constant = bool((beta == beta[..., :1]).all())
-    if not constant or not bool((token_gains == 1).all()):
+def _mean_form(layers: list[Tensor], beta: Tensor) -> Tensor:
+    if not bool((beta == beta[..., :1]).all()):
         raise ValueError(
             "Expected gains by layer and head alone for method='mean' (got "
             "gains by token). Use method='rademacher' instead."
         )
     square = beta[..., 0].square()
-    weight = square / square.sum()
+    total_square = square.sum()
+    weight = square / total_square.masked_fill(total_square == 0, 1.0)
     A = torch.einsum('lh,lhij->ij', weight, torch.stack(layers))
     # Elementary symmetric polynomials of the squared gains of the layers.
     powers = [square.new_ones(())] + [square.new_zeros(())] * len(layers)
@@ -250,7 +314,7 @@ def _mean_form(
     for factor in powers[1:]:
         power = power @ A
         total = total + factor * power.square()
-    return total.sqrt()
+    return _root(total)
 
 
 def _gains(gains: float | Tensor, num_layers: int, like: Tensor) -> Tensor:

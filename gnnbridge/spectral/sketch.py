@@ -109,6 +109,13 @@ def _iterate(
     with :math:`C = (L + \mu)^{-1} (\mu - L)`. A column of ones among the
     probes, without noise, tells how much of the start is left.
     """
+    if rate.size(-1) == 1:
+        return rate.new_zeros(*rate.shape, num_probes)
+    cut = _CUT * math.sqrt(2 / num_probes)
+    # A token alone is left at this pace, so that it can be known beforehand.
+    slowest = (rate[..., 1:].amin(-1) / rate.amax(-1)).min()
+    if math.log(1 / cut) > 4 * _MAX_STEPS * slowest:
+        raise _too_slow()
     shift = rate.amax(-1)[..., None, None]
     keep = torch.ones_like(rate).unsqueeze(-1)
     keep[..., 0, :] = 0  # the root stays at zero
@@ -126,9 +133,13 @@ def _iterate(
         right = 2 * shift * points + 2 * shift.sqrt() * noise
         points = solve(right, shift) - points
         left = points[..., -1].amax().square()
-        if left <= _CUT * math.sqrt(2 / num_probes):
+        if left <= cut:
             return points[..., :-1] / math.sqrt(num_probes)
-    raise ValueError(
+    raise _too_slow()
+
+
+def _too_slow() -> ValueError:
+    return ValueError(
         f'Expected a graph on which the walk ends within some {_MAX_STEPS} of '
         f'its shortest stays at a token (got a slower one). Use '
         f'lyapunov_resistance instead.'

@@ -143,7 +143,7 @@ def sparse_walk(
     if hops is not None:
         follow, kill = split_hops(hops)
         rate = kill * total + follow * rate
-    jump = weight * (follow / positive(rate))[target]
+    jump = follow * weight / positive(rate)[target]
     system = TriangularSystem(source, target, jump, rate.size(0))
     return SparseWalk(system, rate, total)
 

@@ -65,8 +65,8 @@ def spectral_gap(
     r"""Spectral gap of an operator made from the graph.
 
     There is no spectral gap of a causal graph as such: its eigenvalues are
-    the diagonal of :math:`A`, and uniform attention over all tokens has those
-    of a window of two. `operator` says what is looked at instead:
+    the diagonal of :math:`A`, and uniform attention over all tokens has the
+    gap of a window of two. `operator` says what is looked at instead:
 
     - ``'symmetric'``: the second smallest eigenvalue of :math:`I - D^{-1/2} S
       D^{-1/2}`, :math:`S = (A + A^\top) / 2` without self-loops, :math:`D`

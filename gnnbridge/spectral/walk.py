@@ -11,7 +11,8 @@ more. A killed walk (``hops``) ends anywhere.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple
 
 import torch
 from scipy.sparse import csr_matrix
@@ -70,13 +71,23 @@ def walk_on(A: Tensor, hops: float | None, dtype: torch.dtype) -> Walk:
 
 def _system(off: Tensor, rate: Tensor, follow: float = 1.0) -> Tensor:
     """One minus the weights over the rates, in one pass."""
-    system = off * (-follow / positive(rate)).unsqueeze(-1)
+    if follow == 0:
+        return torch.eye(
+            off.size(-1), dtype=off.dtype, device=off.device
+        ).expand_as(off)
+    # The inverse of a rate may overflow where the quotient does not.
+    system = off / (positive(rate) / -follow).unsqueeze(-1)
     system.diagonal(dim1=-2, dim2=-1).fill_(1)
     return system
 
 
-def split_hops(hops: float) -> tuple[float, float]:
+def split_hops(hops: Any) -> tuple[float, float]:
     """Probabilities to follow an edge and to be killed, `hops` on average."""
+    if isinstance(hops, bool) or not isinstance(hops, Real):
+        raise TypeError(
+            f"Expected 'hops' to be a number (got {hops!r} of type "
+            f'{type(hops).__name__}).'
+        )
     if not 0 <= hops < math.inf:
         raise ValueError(
             f"Expected 'hops' to be a finite number of at least 0 (got "
@@ -140,9 +151,11 @@ def stationary(off: Tensor) -> Tensor:
             connected graph, row = receiver.
     """
     size = off.size(-1)
-    laplacian = torch.diag(off.sum(-1)) - off
+    if size == 1:
+        return off.new_ones(1)
     if off.requires_grad:
         # The same by an equation, for autograd.
+        laplacian = torch.diag(off.sum(-1)) - off
         ones = off.new_ones(size, 1)
         scale = laplacian.diagonal().mean()
         return torch.linalg.solve(

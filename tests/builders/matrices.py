@@ -22,3 +22,28 @@ def random_digraph(size: int, seed: int) -> Tensor:
     A[:, 0] = 1
     A[0, 1:] = 0
     return A
+
+
+def random_walk(size: int, seed: int) -> Tensor:
+    """Random dense row-stochastic matrix: one closed class, no root."""
+    generator = torch.Generator().manual_seed(seed)
+    A = torch.rand(size, size, generator=generator, dtype=torch.float64)
+    return A / A.sum(1, keepdim=True)
+
+
+def static_key(weight: Tensor) -> Tensor:
+    """Causal attention in which every receiver weighs a source alike."""
+    A = weight.double().expand(len(weight), -1).tril()
+    return A / A.sum(1, keepdim=True)
+
+
+def window(size: int, width: int) -> Tensor:
+    """Uniform causal attention over the last `width` tokens."""
+    A = torch.ones(size, size, dtype=torch.float64).tril().triu(1 - width)
+    return A / A.sum(1, keepdim=True)
+
+
+def edges_of(A: Tensor) -> tuple[Tensor, Tensor]:
+    """The edges of a matrix, sorted by receiver, and their weights."""
+    target, source = A.nonzero(as_tuple=True)
+    return torch.stack([source, target]), A[target, source]
