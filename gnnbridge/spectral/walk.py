@@ -88,12 +88,13 @@ def split_hops(hops: Any) -> tuple[float, float]:
             f"Expected 'hops' to be a number (got {hops!r} of type "
             f'{type(hops).__name__}).'
         )
-    if not 0 <= hops < math.inf:
+    steps = float(hops)
+    if not 0 <= steps < math.inf:
         raise ValueError(
             f"Expected 'hops' to be a finite number of at least 0 (got "
-            f'{hops}). Use hops=None for an unlimited depth instead.'
+            f'{steps}). Use hops=None for an unlimited depth instead.'
         )
-    return hops / (1 + hops), 1 / (1 + hops)
+    return steps / (1 + steps), 1 / (1 + steps)
 
 
 def positive(rate: Tensor) -> Tensor:
