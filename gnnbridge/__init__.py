@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gnnbridge.models.convert import restore as restore
     from gnnbridge.models.embedded import load_embedded as load_embedded
     from gnnbridge.models.extract import extract_attention as extract_attention
+    from gnnbridge.models.gains import path_gains as path_gains
     from gnnbridge.models.layer import convert_layer as convert_layer
     from gnnbridge.models.rewire import rewire as rewire
     from gnnbridge.profiling import Profile as Profile
@@ -36,6 +37,7 @@ _HOME_OF = {
     'effective_resistance': 'gnnbridge.spectral.resistance',
     'extract_attention': 'gnnbridge.models.extract',
     'load_embedded': 'gnnbridge.models.embedded',
+    'path_gains': 'gnnbridge.models.gains',
     'Profile': 'gnnbridge.profiling',
     'profile': 'gnnbridge.profiling',
     'restore': 'gnnbridge.models.convert',

@@ -11,7 +11,15 @@ import pytest
 
 import gnnbridge as gb
 
-PACKAGES = ['graph', 'spectral', 'nn', 'diagnostics', 'datasets', 'profiling']
+PACKAGES = [
+    'graph',
+    'spectral',
+    'curvature',
+    'nn',
+    'diagnostics',
+    'datasets',
+    'profiling',
+]
 
 
 def loaded_after(statement: str) -> set[str]:

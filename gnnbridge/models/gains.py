@@ -93,7 +93,7 @@ def path_gains(model: PreTrainedModel, input_ids: Tensor) -> PathGains:
     Example:
         >>> model, tokenizer = gb.load_embedded()
         >>> ids = tokenizer('To be or not to be', return_tensors='pt')
-        >>> path_gains(model, ids.input_ids).rollout(rows=-1)
+        >>> influence = path_gains(model, ids.input_ids).rollout(rows=-1)
     """
     blocks = read_blocks(model, input_ids)
     keys = [_key_energy(block) for block in blocks]
