@@ -95,7 +95,11 @@ def path_gains(model: PreTrainedModel, input_ids: Tensor) -> PathGains:
         >>> ids = tokenizer('To be or not to be', return_tensors='pt')
         >>> influence = path_gains(model, ids.input_ids).rollout(rows=-1)
     """
-    blocks = read_blocks(model, input_ids)
+    return gains_of(read_blocks(model, input_ids))
+
+
+def gains_of(blocks: list[Block]) -> PathGains:
+    """The gains of blocks that were read from a model, or changed since."""
     keys = [_key_energy(block) for block in blocks]
     queries = [torch.diag_embed(_query_energy(block)) for block in blocks]
     energy = torch.stack(keys) + torch.stack(queries)
