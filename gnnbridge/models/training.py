@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_model
 from torch import Generator, Tensor
 from torch.utils.data import IterableDataset
 from transformers import (
@@ -27,7 +26,6 @@ from transformers.trainer_utils import (
     PREFIX_CHECKPOINT_DIR,
     get_last_checkpoint,
 )
-from transformers.utils import SAFE_WEIGHTS_NAME
 
 Inputs = Mapping[str, Tensor]
 
@@ -157,7 +155,9 @@ def train(
     finished = Path(directory) / f'{PREFIX_CHECKPOINT_DIR}-{steps}'
     if finished.is_dir():
         # The trainer would take a step more than it was asked for.
-        load_model(model, finished / SAFE_WEIGHTS_NAME)
+        # Some architectures save their weights under other names.
+        saved = type(model).from_pretrained(finished, dtype=model.dtype)
+        model.load_state_dict(saved.state_dict())
     else:
         last = get_last_checkpoint(str(directory))
         trainer.train(resume_from_checkpoint=last)

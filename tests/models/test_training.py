@@ -1,6 +1,12 @@
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+from transformers import (
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    set_seed,
+)
 
 from gnnbridge.models.training import Stream, StreamMixture, train
 
@@ -121,6 +127,26 @@ def test_finished_run_is_loaded_and_not_trained_further(tmp_path):
     for name, weight in whole.state_dict().items():
         assert torch.equal(again.state_dict()[name], weight), name
     assert [d.name for d in tmp_path.glob('checkpoint-*')] == ['checkpoint-4']
+
+
+def test_finished_run_of_weights_with_other_names_in_files(tmp_path):
+    # GPT-NeoX calls its head otherwise in files than in the module.
+    config = GPTNeoXConfig(
+        vocab_size=13,
+        hidden_size=8,
+        intermediate_size=12,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    runs = []
+    for _ in range(2):
+        model = GPTNeoXForCausalLM(config)
+        runs.append(train(model, mixture(), tmp_path, steps=2, **SETTINGS))
+    first, again = (run.state_dict() for run in runs)
+    for name, weight in first.items():
+        assert torch.equal(again[name], weight), name
 
 
 def test_nothing_to_start_with_is_refused():
