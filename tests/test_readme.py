@@ -43,3 +43,14 @@ def test_the_speeds_are_those_of_the_benchmark(monkeypatch):
     from attention.table import table
 
     assert table(results) in README
+
+
+def test_the_correlations_are_those_of_the_benchmark(monkeypatch):
+    folder = ROOT / 'benchmarks'
+    path = folder / 'results' / 'resistance_vs_jacobian.json'
+    monkeypatch.syspath_prepend(str(folder))
+    from jacobians.table import tables
+
+    shown = (folder / 'README.md').read_text()
+    for table in tables(json.loads(path.read_text())).values():
+        assert table in shown

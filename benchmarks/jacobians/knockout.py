@@ -28,14 +28,18 @@ def knockout_norms(model: PreTrainedModel, ids: Tensor) -> Tensor:
     hidden = causal.repeat(tokens, 1, 1)
     for source in range(tokens):
         hidden[source, source + 1 :, source] = False
+    refusal = NotImplementedError(
+        f'Expected a model that takes masks of four dimensions (got '
+        f"'{type(model).__name__}')."
+    )
     with eager(model):
         usual = _states(model, ids, None)
-        again = _states(model, ids, causal.unsqueeze(0))
+        try:
+            again = _states(model, ids, causal.unsqueeze(0))
+        except (ValueError, RuntimeError) as error:
+            raise refusal from error
         if not torch.allclose(usual, again, atol=1e-4):
-            raise NotImplementedError(
-                f'Expected a model that takes masks of four dimensions (got '
-                f"'{type(model).__name__}')."
-            )
+            raise refusal
         moved = _states(model, ids.expand(tokens, -1), hidden)
     return (moved - again).norm(dim=-1).T.double()
 

@@ -6,17 +6,15 @@ Every score is larger where more influence is expected.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from unittest import mock
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from gnnbridge.graph.dense import as_attention
-from gnnbridge.models import gains
 from gnnbridge.models.anatomy import read_blocks
 from gnnbridge.models.capture import capture
-from gnnbridge.models.gains import PathGains, path_gains
+from gnnbridge.models.gains import PathGains, gains_of, path_gains
 from gnnbridge.spectral import (
     attention_rollout,
     effective_resistance,
@@ -174,14 +172,13 @@ def uniform_gains(model: PreTrainedModel, ids: Tensor) -> PathGains:
 
     Of the same queries, keys, values and MLPs.
     """
-    blocks = [
-        replace(block, attention=uniform_graph(ids.size(1)).expand_as(
-            block.attention
-        ))
-        for block in read_blocks(model, ids)
-    ]  # fmt: skip
-    with mock.patch.object(gains, 'read_blocks', return_value=blocks):
-        return path_gains(model, ids)
+    uniform = uniform_graph(ids.size(1))
+    return gains_of(
+        [
+            replace(block, attention=uniform.expand_as(block.attention))
+            for block in read_blocks(model, ids)
+        ]
+    )
 
 
 def all_scores(model: PreTrainedModel, ids: Tensor) -> tuple[Scores, Graphs]:

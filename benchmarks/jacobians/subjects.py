@@ -64,7 +64,7 @@ def subjects(runs: Path, directories: list[Path]) -> list[Subject]:
     for name, recipe in models.RECIPES.items():
         configs[name] = recipe.config
         for seed in SEEDS:
-            load = partial(models.trained, name, seed, runs)
+            load = partial(_trained, name, seed, runs)
             found.append(Subject(name, seed, load, EVERYTHING, 'trained'))
     for name, config in configs.items():
         for seed in SEEDS:
@@ -83,10 +83,9 @@ def subjects(runs: Path, directories: list[Path]) -> list[Subject]:
 
 def is_trained(subject: Subject, runs: Path) -> bool:
     """Whether nothing is left to train."""
-    recipe = models.RECIPES.get(subject.group)
-    if recipe is None or subject.directory is not None:
+    if subject.group not in models.RECIPES or subject.directory is not None:
         return True
-    return (runs / subject.name / f'checkpoint-{recipe.steps}').is_dir()
+    return _finished(subject.group, subject.seed, runs).is_dir()
 
 
 def texts_of(subject: Subject, count: int) -> Tensor:
@@ -127,6 +126,23 @@ def _given(directories: list[Path]) -> list[Subject]:
         )
         for directory in directories
     ]  # fmt: skip
+
+
+def _finished(name: str, seed: int, runs: Path) -> Path:
+    steps = models.RECIPES[name].steps
+    return runs / f'{name}-{seed}' / f'checkpoint-{steps}'
+
+
+def _trained(name: str, seed: int, runs: Path) -> PreTrainedModel:
+    """The model of a recipe.
+
+    A finished one is loaded as transformers saved it, which gives the head of
+    GPT-NeoX another name in files.
+    """
+    finished = _finished(name, seed, runs)
+    if finished.is_dir():
+        return _load(finished)
+    return models.trained(name, seed, runs)
 
 
 def _load(directory: Path) -> PreTrainedModel:

@@ -100,7 +100,7 @@ def _group(seeds: Sequence[Record]) -> dict[str, Any]:
         found['jacobian_is'] = 'estimated'
         found['median_relative_error'] = max(errors)
     for part in ('jacobian', 'knockout'):
-        if all(part in seed for seed in seeds):
+        if all(any(seed.get(part, ())) for seed in seeds):
             found[part] = _scores([seed[part] for seed in seeds])
     if all('collapse' in seed for seed in seeds):
         found['collapse'] = _mean([seed['collapse'] for seed in seeds])
