@@ -45,6 +45,16 @@ def test_the_speeds_are_those_of_the_benchmark(monkeypatch):
     assert table(results) in README
 
 
+def test_the_times_of_resistances_are_those_of_the_benchmark(monkeypatch):
+    folder = ROOT / 'benchmarks'
+    path = folder / 'results' / 'spectral.json'
+    monkeypatch.syspath_prepend(str(folder))
+    from spectral import table
+
+    shown = (folder / 'README.md').read_text()
+    assert table(json.loads(path.read_text())) in shown
+
+
 def test_the_correlations_are_those_of_the_benchmark(monkeypatch):
     folder = ROOT / 'benchmarks'
     path = folder / 'results' / 'resistance_vs_jacobian.json'
