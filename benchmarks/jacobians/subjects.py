@@ -64,7 +64,7 @@ def subjects(runs: Path, directories: list[Path]) -> list[Subject]:
     for name, recipe in models.RECIPES.items():
         configs[name] = recipe.config
         for seed in SEEDS:
-            load = partial(_trained, name, seed, runs)
+            load = partial(models.trained, name, seed, runs)
             found.append(Subject(name, seed, load, EVERYTHING, 'trained'))
     for name, config in configs.items():
         for seed in SEEDS:
@@ -131,18 +131,6 @@ def _given(directories: list[Path]) -> list[Subject]:
 def _finished(name: str, seed: int, runs: Path) -> Path:
     steps = models.RECIPES[name].steps
     return runs / f'{name}-{seed}' / f'checkpoint-{steps}'
-
-
-def _trained(name: str, seed: int, runs: Path) -> PreTrainedModel:
-    """The model of a recipe.
-
-    A finished one is loaded as transformers saved it, which gives the head of
-    GPT-NeoX another name in files.
-    """
-    finished = _finished(name, seed, runs)
-    if finished.is_dir():
-        return _load(finished)
-    return models.trained(name, seed, runs)
 
 
 def _load(directory: Path) -> PreTrainedModel:

@@ -104,6 +104,22 @@ class MixtureTrainer(Trainer):
         loss = sum(weights[name] * out.loss for name, out in outputs.items())
         return (loss, outputs) if return_outputs else loss
 
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: Any = None
+    ) -> None:
+        # The trainer's own would drop the head of such an architecture.
+        _load_weights(self.model, Path(resume_from_checkpoint))
+
+
+def _load_weights(model: PreTrainedModel, directory: Path) -> None:
+    """Load what was saved, in place.
+
+    Some architectures save weights under other names than their modules have
+    (the head of GPT-NeoX), which ``from_pretrained`` knows.
+    """
+    saved = type(model).from_pretrained(directory, dtype=model.dtype)
+    model.load_state_dict(saved.state_dict())
+
 
 def train(
     model: PreTrainedModel,
@@ -155,9 +171,7 @@ def train(
     finished = Path(directory) / f'{PREFIX_CHECKPOINT_DIR}-{steps}'
     if finished.is_dir():
         # The trainer would take a step more than it was asked for.
-        # Some architectures save their weights under other names.
-        saved = type(model).from_pretrained(finished, dtype=model.dtype)
-        model.load_state_dict(saved.state_dict())
+        _load_weights(model, finished)
     else:
         last = get_last_checkpoint(str(directory))
         trainer.train(resume_from_checkpoint=last)

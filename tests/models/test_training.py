@@ -47,8 +47,21 @@ def mixture(seed=0):
     return StreamMixture(streams, seed)
 
 
-def new_model():
+NEOX = GPTNeoXConfig(
+    vocab_size=13,
+    hidden_size=8,
+    intermediate_size=12,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    bos_token_id=None,
+    eos_token_id=None,
+)
+
+
+def new_model(name='llama'):
     set_seed(0)
+    if name == 'neox':
+        return GPTNeoXForCausalLM(NEOX)
     return LlamaForCausalLM(CONFIG)
 
 
@@ -67,8 +80,14 @@ def test_batches_depend_on_seed_and_step_alone():
     assert not torch.equal(mixture(1).step(5)['counting']['input_ids'], ids)
 
 
-def test_killed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
-    whole = train(new_model(), mixture(), tmp_path / 'a', steps=6, **SETTINGS)
+# GPT-NeoX calls its head otherwise in files than in the module.
+@pytest.mark.parametrize('name', ['llama', 'neox'])
+def test_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    tmp_path, name
+):
+    whole = train(
+        new_model(name), mixture(), tmp_path / 'a', steps=6, **SETTINGS
+    )
 
     class Killed(Exception):
         pass
@@ -88,13 +107,17 @@ def test_killed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
 
     directory = tmp_path / 'b'
     with pytest.raises(Killed):
-        train(new_model(), replaced(killing), directory, steps=6, **SETTINGS)
+        train(
+            new_model(name), replaced(killing), directory, steps=6, **SETTINGS
+        )
     assert (directory / 'checkpoint-3').is_dir()
-    resumed = train(new_model(), replaced(late), directory, steps=6, **SETTINGS)
-    fresh = new_model().state_dict()
-    for name, weight in whole.state_dict().items():
-        assert torch.equal(resumed.state_dict()[name], weight), name
-        assert not torch.equal(fresh[name], weight), name
+    resumed = train(
+        new_model(name), replaced(late), directory, steps=6, **SETTINGS
+    )
+    fresh = new_model(name).state_dict()
+    for key, weight in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[key], weight), key
+        assert not torch.equal(fresh[key], weight), key
 
 
 def test_loss_is_the_weighted_sum_of_the_streams(tmp_path):
@@ -121,32 +144,13 @@ def test_loss_is_the_weighted_sum_of_the_streams(tmp_path):
         assert torch.allclose(p, q - q.grad, atol=1e-6)
 
 
-def test_finished_run_is_loaded_and_not_trained_further(tmp_path):
-    whole = train(new_model(), mixture(), tmp_path, steps=4, **SETTINGS)
-    again = train(new_model(), mixture(), tmp_path, steps=4, **SETTINGS)
-    for name, weight in whole.state_dict().items():
-        assert torch.equal(again.state_dict()[name], weight), name
+@pytest.mark.parametrize('name', ['llama', 'neox'])
+def test_finished_run_is_loaded_and_not_trained_further(tmp_path, name):
+    whole = train(new_model(name), mixture(), tmp_path, steps=4, **SETTINGS)
+    again = train(new_model(name), mixture(), tmp_path, steps=4, **SETTINGS)
+    for key, weight in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[key], weight), key
     assert [d.name for d in tmp_path.glob('checkpoint-*')] == ['checkpoint-4']
-
-
-def test_finished_run_of_weights_with_other_names_in_files(tmp_path):
-    # GPT-NeoX calls its head otherwise in files than in the module.
-    config = GPTNeoXConfig(
-        vocab_size=13,
-        hidden_size=8,
-        intermediate_size=12,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    runs = []
-    for _ in range(2):
-        model = GPTNeoXForCausalLM(config)
-        runs.append(train(model, mixture(), tmp_path, steps=2, **SETTINGS))
-    first, again = (run.state_dict() for run in runs)
-    for name, weight in first.items():
-        assert torch.equal(again[name], weight), name
 
 
 def test_nothing_to_start_with_is_refused():
