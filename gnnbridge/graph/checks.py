@@ -101,15 +101,16 @@ def check_edges(
     edge_index: Any,
     edge_weight: Tensor | None,
     num_nodes: int | None,
+    weights: Weights = 'nonnegative',
 ) -> int:
-    """Check edges with non-negative weights; returns the number of nodes."""
+    """Check edges and their weights; returns the number of nodes."""
     check_edge_index(edge_index)
     check_num_edges(edge_index)
     if num_nodes is None:
         num_nodes = int(edge_index.max()) + 1
     check_edge_index(edge_index, check_num_nodes(num_nodes))
     if edge_weight is not None:
-        check_weights(edge_weight, edge_index)
+        check_weights(edge_weight, edge_index, weights=weights)
     return num_nodes
 
 

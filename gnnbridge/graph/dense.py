@@ -15,10 +15,10 @@ from torch_geometric.data import Data
 from gnnbridge.graph.checks import (
     at_least_float32,
     check_edge_index,
+    check_edges,
     check_entries,
     check_num_edges,
     check_num_nodes,
-    check_weights,
     is_integer,
 )
 from gnnbridge.typing import OptTensor, Weights
@@ -239,13 +239,7 @@ def _from_edges(
     num_nodes: int | None,
     weights: Weights,
 ) -> Tensor:
-    check_edge_index(edge_index)
-    check_num_edges(edge_index)
-    if num_nodes is None:
-        num_nodes = int(edge_index.max()) + 1
-    check_edge_index(edge_index, check_num_nodes(num_nodes))
-    if edge_weight is not None:
-        check_weights(edge_weight, edge_index, weights=weights)
+    num_nodes = check_edges(edge_index, edge_weight, num_nodes, weights)
     return edges_to_dense(edge_index, edge_weight, num_nodes)
 
 

@@ -8,6 +8,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from gnnbridge.graph.checks import is_integer
+
 Tokens: TypeAlias = int | Sequence[int] | Tensor
 """Tokens of a graph: one position, which drops the dimension as indexing
 does, or several. Negative positions count from the end."""
@@ -25,6 +27,23 @@ def by_graph(function: Callable[[Tensor], Tensor], A: Tensor) -> Tensor:
         return function(A)
     found = [function(graph) for graph in A.reshape(-1, size, size)]
     return torch.stack(found).reshape(*A.shape[:-2], *found[0].shape)
+
+
+def by_head(
+    function: Callable[[Tensor], Tensor],
+    edge_index: Tensor,
+    edge_weight: Tensor | None,
+) -> Tensor | None:
+    """Apply a function of the weights of edges to those of each head.
+
+    Returns:
+        The results :math:`(H, *)`, or ``None`` without edges of several heads.
+    """
+    if not is_integer(edge_index) or edge_weight is None:
+        return None
+    if edge_weight.dim() != 2:
+        return None
+    return torch.stack([function(head) for head in edge_weight.unbind(1)])
 
 
 def check_dtype(dtype: torch.dtype) -> torch.dtype:

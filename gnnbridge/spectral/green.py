@@ -5,6 +5,8 @@ See :mod:`gnnbridge.spectral.walk` for the walk and where it ends.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from gnnbridge.graph.dense import as_attention
 from gnnbridge.spectral.arguments import (
     Tokens,
     by_graph,
+    by_head,
     check_dtype,
     positions_of,
 )
@@ -87,16 +90,16 @@ def hitting_probability(
     check_dtype(dtype)
     chosen = rows is not None or cols is not None
     if chosen and is_integer(edge_index):
-        if edge_weight is not None and edge_weight.dim() == 2:
-            return torch.stack(
-                [
-                    hitting_probability(
-                        edge_index, head, num_nodes,
-                        hops=hops, rows=rows, cols=cols, dtype=dtype,
-                    )
-                    for head in edge_weight.unbind(1)
-                ]
-            )  # fmt: skip
+        heads = by_head(
+            lambda head: hitting_probability(
+                edge_index, head, num_nodes,
+                hops=hops, rows=rows, cols=cols, dtype=dtype,
+            ),
+            edge_index,
+            edge_weight,
+        )  # fmt: skip
+        if heads is not None:
+            return heads
         sparse = sparse_walk(edge_index, edge_weight, num_nodes, hops, dtype)
         if sparse is not None:
             return sparse_hitting(sparse, rows, cols)
@@ -144,14 +147,15 @@ def absorption_time(
     """
     check_dtype(dtype)
     if is_integer(edge_index):
-        if edge_weight is not None and edge_weight.dim() == 2:
-            heads = edge_weight.unbind(1)
-            return torch.stack(
-                [
-                    absorption_time(edge_index, head, num_nodes, dtype=dtype)
-                    for head in heads
-                ]
-            )
+        heads = by_head(
+            lambda head: absorption_time(
+                edge_index, head, num_nodes, dtype=dtype
+            ),
+            edge_index,
+            edge_weight,
+        )
+        if heads is not None:
+            return heads
         sparse = sparse_walk(edge_index, edge_weight, num_nodes, None, dtype)
         if sparse is not None:
             stay = _time_at(sparse.total, sparse.rate)
@@ -187,7 +191,8 @@ def hitting_of(
     receivers = None if rows is None else positions_of('rows', rows, size)
     sources = None if cols is None else positions_of('cols', cols, size)
     if walk.lower and (receivers is not None or sources is not None):
-        return _chosen(walk, receivers, sources)
+        solve = _dense_solver(walk.system)
+        return _chosen(solve, walk.rate, receivers, sources)
     hit = first_visits(visits_of(walk), walk)
     hit = hit if receivers is None else hit[..., receivers, :]
     return hit if sources is None else hit[..., sources]
@@ -212,36 +217,39 @@ def sparse_hitting(
     size = walk.rate.size(0)
     receivers = None if rows is None else positions_of('rows', rows, size)
     sources = None if cols is None else positions_of('cols', cols, size)
-    if receivers is None:
-        assert sources is not None
-        found = walk.jumps.solve(_unit(sources, walk.rate))
-        return found if sources.dim() else found.squeeze(-1)
-    unit = _unit(receivers, walk.rate)
-    hit = walk.jumps.solve(unit, transpose=True).mT
-    hit = hit if receivers.dim() else hit.squeeze(-2)
-    return hit if sources is None else hit[..., sources]
+
+    def solve(right: Tensor, transpose: bool) -> Tensor:
+        return walk.jumps.solve(right, transpose=transpose)
+
+    return _chosen(solve, walk.rate, receivers, sources)
+
+
+def _dense_solver(system: Tensor) -> Callable[[Tensor, bool], Tensor]:
+    """Solutions with a unit lower triangular matrix or its transpose."""
+
+    def solve(right: Tensor, transpose: bool) -> Tensor:
+        return torch.linalg.solve_triangular(
+            system.mT if transpose else system,
+            right.expand(*system.shape[:-1], -1),
+            upper=transpose,
+            unitriangular=True,
+        )
+
+    return solve
 
 
 def _chosen(
-    walk: Walk, receivers: Tensor | None, sources: Tensor | None
+    solve: Callable[[Tensor, bool], Tensor],
+    like: Tensor,
+    receivers: Tensor | None,
+    sources: Tensor | None,
 ) -> Tensor:
     """Rows or columns of a triangular inverse."""
-    system = walk.system
     if receivers is None:
         assert sources is not None
-        right = _unit(sources, system).expand(*system.shape[:-1], -1)
-        found = torch.linalg.solve_triangular(
-            system, right, upper=False, unitriangular=True
-        )
+        found = solve(_unit(sources, like), False)
         return found if sources.dim() else found.squeeze(-1)
-    left = _unit(receivers, system).mT
-    hit = torch.linalg.solve_triangular(
-        system,
-        left.expand(*system.shape[:-2], *left.shape),
-        upper=False,
-        left=False,
-        unitriangular=True,
-    )
+    hit = solve(_unit(receivers, like), True).mT
     hit = hit if receivers.dim() else hit.squeeze(-2)
     return hit if sources is None else hit[..., sources]
 

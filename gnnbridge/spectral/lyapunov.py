@@ -135,7 +135,7 @@ def _grounded(off: Tensor, root: str, method: Method) -> Tensor:
     pairs = torch.cat([own.unsqueeze(-2), pairs], dim=-2)
     own = torch.nn.functional.pad(own, (1, 0))
     pairs = torch.cat([own.unsqueeze(-1), pairs], dim=-1)
-    return _no_diagonal(pairs)
+    return off_diagonal(pairs, pairs.dtype)
 
 
 def _general(off: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ def _general(off: Tensor) -> Tensor:
     scale = rate.mean()
     if scale == 0:
         far = torch.full_like(off, math.inf)
-        return _no_diagonal(far)
+        return off_diagonal(far)
     eye = torch.eye(off.size(-1), dtype=off.dtype, device=off.device)
     rest = eye - limit
     matrix = torch.diag_embed(rate / scale) - off / scale + limit
@@ -160,9 +160,4 @@ def _general(off: Tensor) -> Tensor:
     pairs = own.unsqueeze(-1) + own.unsqueeze(-2) - 2 * S
     apart = torch.cdist(law.detach(), law.detach(), p=math.inf) > _SAME_LAW
     apart |= (reach.unsqueeze(0) != reach.unsqueeze(1)).any(-1)
-    return _no_diagonal(pairs.masked_fill(apart, math.inf))
-
-
-def _no_diagonal(pairs: Tensor) -> Tensor:
-    eye = torch.eye(pairs.size(-1), dtype=torch.bool, device=pairs.device)
-    return pairs.masked_fill(eye, 0.0)
+    return off_diagonal(pairs.masked_fill(apart, math.inf))

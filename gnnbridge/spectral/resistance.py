@@ -13,6 +13,7 @@ from gnnbridge.graph.dense import as_attention
 from gnnbridge.spectral.arguments import (
     Tokens,
     by_graph,
+    by_head,
     check_dtype,
     positions_of,
     selected,
@@ -140,17 +141,17 @@ def effective_resistance(
     check_dtype(dtype)
     chosen = rows is not None or cols is not None
     if kind == 'causal' and chosen and is_integer(edge_index):
-        if edge_weight is not None and edge_weight.dim() == 2:
-            return torch.stack(
-                [
-                    effective_resistance(
-                        edge_index, head, num_nodes, hops=hops,
-                        conductance=conductance, rows=rows, cols=cols,
-                        renormalize=renormalize, dtype=dtype,
-                    )
-                    for head in edge_weight.unbind(1)
-                ]
-            )  # fmt: skip
+        heads = by_head(
+            lambda head: effective_resistance(
+                edge_index, head, num_nodes, hops=hops,
+                conductance=conductance, rows=rows, cols=cols,
+                renormalize=renormalize, dtype=dtype,
+            ),
+            edge_index,
+            edge_weight,
+        )  # fmt: skip
+        if heads is not None:
+            return heads
         sparse = sparse_walk(edge_index, edge_weight, num_nodes, hops, dtype)
         if sparse is not None:
             rate, size = sparse.rate, sparse.rate.size(0)

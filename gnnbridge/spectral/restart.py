@@ -94,8 +94,7 @@ def restart_resistance(walk: Walk, restart: str | Tensor) -> Tensor:
     term = (1 - hit) / reach.masked_fill(~visited, 1.0).unsqueeze(-2)
     never = ~(visited.unsqueeze(-1) & visited.unsqueeze(-2))
     pairs = (term + term.mT).masked_fill(never, math.inf)
-    eye = torch.eye(hit.size(-1), dtype=torch.bool, device=hit.device)
-    return pairs.masked_fill(eye, 0.0)
+    return off_diagonal(pairs, pairs.dtype)
 
 
 def _closed_chain(A: Tensor, rho: Tensor) -> Tensor:
@@ -115,5 +114,4 @@ def _closed_chain(A: Tensor, rho: Tensor) -> Tensor:
             steps = (rate[tokens] + stays[tokens]) @ x
             block = inner * steps
             commute = commute.index_put((tokens.unsqueeze(1), tokens), block)
-    eye = torch.eye(len(A), dtype=torch.bool, device=A.device)
-    return commute.masked_fill(eye, 0.0)
+    return off_diagonal(commute, commute.dtype)

@@ -12,14 +12,8 @@ from torch import Tensor
 from gnnbridge.spectral.laplacian import off_diagonal
 
 
-def symmetric(A: Tensor, dtype: torch.dtype, instead: str) -> Tensor:
-    """The weights without self-loops, if they are symmetric.
-
-    Args:
-        A: The weights :math:`(*, N, N)`.
-        dtype: The precision.
-        instead: What the error names as another way.
-    """
+def symmetric(A: Tensor, dtype: torch.dtype) -> Tensor:
+    """The weights without self-loops, if they are symmetric."""
     off = off_diagonal(A, dtype)
     # float32 weights that were symmetric before a division or a sum.
     gap = (off - off.mT).abs()
@@ -28,7 +22,7 @@ def symmetric(A: Tensor, dtype: torch.dtype, instead: str) -> Tensor:
         raise ValueError(
             f"Expected symmetric weights for kind='undirected' (got tokens "
             f'{i} and {j} that differ by {gap.max().item():.4g} between the '
-            f'two directions). Use {instead} instead.'
+            f"two directions). Use kind='escape' instead."
         )
     return (off + off.mT) / 2
 
@@ -49,8 +43,7 @@ def components(off: Tensor) -> Tensor:
 
 def classical_resistance(A: Tensor, dtype: torch.dtype) -> Tensor:
     """Resistances :math:`(*, N, N)`, infinite between components."""
-    off = symmetric(A, dtype, "kind='escape'")
-    size = off.size(-1)
+    off = symmetric(A, dtype)
     label = components(off)
     connected = not bool(label.any())
     # The first token of each component is earth: its row and column are
@@ -63,8 +56,7 @@ def classical_resistance(A: Tensor, dtype: torch.dtype) -> Tensor:
     potential = torch.cholesky_inverse(torch.linalg.cholesky(laplacian))
     own = potential.diagonal(dim1=-2, dim2=-1).masked_fill(earth, 0.0)
     resistance = own.unsqueeze(-1) + own.unsqueeze(-2) - 2 * potential
-    eye = torch.eye(size, dtype=torch.bool, device=off.device)
-    resistance = resistance.masked_fill(eye, 0.0)
+    resistance = off_diagonal(resistance, dtype)
     if connected:
         return resistance
     same = label.unsqueeze(-1) == label.unsqueeze(-2)
