@@ -83,7 +83,7 @@ def rms_rollout(
     edge_gains: Tensor | None = None,
     parallel: bool = False,
     method: Method = 'rademacher',
-    num_samples: int = 64,
+    num_samples: int | None = None,
     rows: Tokens | None = None,
     generator: torch.Generator | None = None,
     dtype: torch.dtype = torch.float64,
@@ -132,10 +132,11 @@ def rms_rollout(
             the closed form for a common matrix, :math:`\sum_k e_k ((A^k)_{ij}
             )^2`; only with gains that do not depend on the source, and
             without `token_gains` and `edge_gains`.
-        num_samples: The number of draws for ``'rademacher'``; the relative
-            standard error is about :math:`1 / \sqrt{2 S}`.
+        num_samples: The number of draws for ``'rademacher'``, 64 if not
+            given; the relative standard error is about :math:`1 / \sqrt{2 S}`.
         rows: The receivers, as an index; all if not given.
-        generator: Draws the signs; if not given one with seed 0.
+        generator: Draws the signs of ``'rademacher'``; if not given one with
+            seed 0.
         dtype: The precision, ``torch.float64`` or ``torch.float32``.
 
     Shapes:
@@ -171,6 +172,13 @@ def rms_rollout(
             f"Expected 'method' to be one of {get_args(Method)} (got "
             f'{method!r}).'
         )
+    drawn = method == 'rademacher'
+    if not drawn and (num_samples is not None or generator is not None):
+        raise ValueError(
+            f"Expected no 'num_samples' and no 'generator' for "
+            f"method='{method}' (got some). Use method='rademacher' instead."
+        )
+    num_samples = 64 if num_samples is None else num_samples
     num_layers, size = len(layers), layers[0].size(-1)
     beta = _gains(gains, num_layers, layers[0])
     gram = token_gains is not None and token_gains.dim() == 3
@@ -203,8 +211,8 @@ def rms_rollout(
             generator = torch.Generator().manual_seed(0)
         square = torch.zeros_like(start)
         for _ in range(num_samples):
-            drawn = _signed(steps, start, parallel, generator)
-            square = square + drawn.square()
+            row = _signed(steps, start, parallel, generator)
+            square = square + row.square()
         square = square / num_samples
     return _root(square).reshape(*chosen.shape, size)
 

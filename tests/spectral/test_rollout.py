@@ -374,6 +374,10 @@ def test_gradients_of_the_root_mean_square(method: Any, causal: bool) -> None:
         ({'gains': torch.ones(5)}, "'gains'"),
         ({'token_gains': torch.ones(2)}, "'token_gains' of shape"),
         ({'method': 'sample'}, "'rademacher', 'exact', 'mean'"),
+        (
+            {'method': 'exact', 'num_samples': 9},
+            r"no 'num_samples' .*'rademacher' instead",
+        ),
         ({'num_samples': 0}, "'num_samples' to be at least 1"),
         ({'rows': 4}, "'rows' between -4 and 3"),
         (
