@@ -1,0 +1,1 @@
+"""Rewiring: PyG transforms that add and remove edges."""
