@@ -50,7 +50,9 @@ class Attention:
         """
         if pairs.rest is not None:
             return self._by_heads(pairs, pairs.rest, weights)
-        bias = None if pairs.bias is None else pairs.bias.unsqueeze(1)
+        bias = pairs.bias
+        if bias is not None and bias.dim() == 1:
+            bias = bias.unsqueeze(1)
         options = replace(self.options, edge_bias=bias, return_weights=weights)
         return self.conv.attend(
             pairs.plan, self.query, self.key, self.value, options
@@ -88,6 +90,7 @@ class Attention:
         outs, alphas = [], []
         for some, those in ((chosen, pairs.alone()), (others, rest)):
             if some:
+                those = _bias_of(those, some)
                 out, alpha = self._of(some).over(those, weights=weights)
                 outs.append(out)
                 alphas.append((some, those, alpha))
@@ -124,3 +127,10 @@ class Attention:
                 s_aux=None if s_aux is None else s_aux[..., list(heads)],
             ),
         )
+
+
+def _bias_of(pairs: Pairs, heads: Sequence[int]) -> Pairs:
+    """The same pairs with the bias of some heads."""
+    if pairs.bias is None or pairs.bias.dim() == 1:
+        return pairs
+    return pairs.with_bias(pairs.bias[:, list(heads)])

@@ -255,6 +255,13 @@ def _own_pairs(
 def _closed(scores: Tensor, pairs: Pairs) -> Tensor:
     """The scores with ``-inf`` where a head has no edge."""
     keep = pairs.alone().plan.mask.unsqueeze(1)
+    if pairs.bias is not None and pairs.bias.dim() == 2:
+        # Biases of heads say which edges they use, and nothing else.
+        used = keep.expand(-1, pairs.bias.size(1), -1, -1).permute(0, 2, 3, 1)
+        used = used.contiguous().index_put(
+            pairs.plan.places, pairs.bias > float('-inf')
+        )
+        keep = used.permute(0, 3, 1, 2)
     if pairs.rest is not None:
         chosen = torch.zeros(
             scores.size(1), dtype=torch.bool, device=scores.device

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -12,16 +12,18 @@ from torch_geometric.transforms import BaseTransform
 from transformers import PreTrainedModel
 
 from gnnbridge.models.convert import Mode, converted
-from gnnbridge.models.slots import GraphSource, self_attention_slots
+from gnnbridge.models.slots import GraphSource, Slot, self_attention_slots
 from gnnbridge.models.sources import (
     ComputedGraph,
     GivenGraph,
     Rule,
 )
+from gnnbridge.models.static_graph import StaticGraph, is_static
 
-Rewiring: TypeAlias = (
+OneRewiring: TypeAlias = (
     BaseTransform | Data | Tensor | Callable[[int, Data], Data]
 )
+Rewiring: TypeAlias = OneRewiring | Mapping[int, OneRewiring]
 
 
 @contextmanager
@@ -51,6 +53,11 @@ def rewire(
             ``edge_attr [E, H]`` and ``edge_weight [E]`` with the attention on
             them for this very input, ``position``, ``layer`` and
             ``num_heads``. Only the edges of what they return are used.
+            Transforms of :mod:`gnnbridge.transforms` that look at nothing but
+            edges (``static``) are run once for each length of a sequence and
+            see no attention. A graph may say which heads use which edge:
+            ``edge_heads [E, H]``, bool. Or a mapping from layers to any of
+            these; the other layers keep their own graphs.
         layers: Layers to rewire, all by default.
         heads: Heads to rewire, all by default; the others keep their edges.
         mode: ``'mask'`` for architectures that :func:`gnnbridge.convert`
@@ -79,12 +86,14 @@ def rewire(
             'recomputes its layers in the backward pass, outside of this '
             'context). Disable checkpointing first.'
         )
-    make_source = _sources(what, heads)
+    make_source = _by_layer(what, layers, heads)
     with converted(model, mode):
+        if isinstance(what, Mapping):
+            layers = list(what)
         slots = list(self_attention_slots(model, layers).values())
         before = [slot.source for slot in slots]
         for slot in slots:
-            slot.source = make_source()
+            slot.source = make_source(slot)
             slot.shared.forget_thread()
         try:
             yield model
@@ -92,6 +101,26 @@ def rewire(
             slots[0].shared.forget_thread()
             for slot, source in zip(slots, before, strict=True):
                 slot.source = source
+
+
+def _by_layer(
+    what: Any, layers: Sequence[int] | None, heads: Sequence[int] | None
+) -> Callable[[Slot], GraphSource]:
+    """A maker of the graph source of each layer."""
+    if not isinstance(what, Mapping):
+        make = _sources(what, heads)
+        return lambda slot: make()
+    if layers is not None:
+        raise ValueError(
+            f"Expected no 'layers' beside a mapping from layers to graphs "
+            f'(got {list(layers)}).'
+        )
+    if negative := [layer for layer in what if layer < 0]:
+        raise ValueError(
+            f'Expected layers counted from 0 in a mapping (got {negative}).'
+        )
+    makers = {layer: _sources(one, heads) for layer, one in what.items()}
+    return lambda slot: makers[slot.layer]()
 
 
 def _sources(
@@ -106,6 +135,9 @@ def _sources(
         return lambda: given
     if isinstance(what, BaseTransform):
         transform = what
+        if is_static(transform):
+            static = StaticGraph(transform, heads)
+            return lambda: static
         return lambda: ComputedGraph(lambda _, data: transform(data), heads)
     if callable(what):
         function = what

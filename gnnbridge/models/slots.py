@@ -49,7 +49,8 @@ class Pairs:
         shape: ``(batch, heads, queries, keys)``.
         head_keep: Which pairs each head uses ``[B | 1, H, Q, K]``, or None
             where all use all.
-        bias: Bias of each pair ``[E]`` that comes with the graph, or None.
+        bias: Bias of each pair ``[E]``, or of each pair and head ``[E, H]``,
+            that comes with the graph, or None.
         heads: Heads that run on these pairs; all where ``rest`` is None.
         rest: Pairs of the other heads.
         before_choice: The pairs of the mask, where the layer has chosen some

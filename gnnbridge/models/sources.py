@@ -31,20 +31,22 @@ class Rule:
     Attributes:
         source: Key of each edge ``[E]``.
         start: First edge of each query ``[N + 1]``.
+        heads: Which heads use each edge ``[E, H]``, or None where all do.
     """
 
     source: Tensor
     start: Tensor
+    heads: Tensor | None = None
 
     @lazy
     def mask(self) -> Tensor:
         """Which pairs of a query and a key are edges ``[N, N]``, bool."""
-        row, source = self.rows(torch.arange(self.num_nodes))
+        row, edge = self.rows(torch.arange(self.num_nodes))
         mask = torch.zeros(
             self.num_nodes, self.num_nodes, dtype=torch.bool,
             device=self.source.device,
         )  # fmt: skip
-        mask[row, source] = True
+        mask[row, self.source[edge]] = True
         return mask
 
     @classmethod
@@ -52,16 +54,21 @@ class Rule:
         """The rows of a graph.
 
         Raises:
+            TypeError: If ``edge_heads`` is not boolean.
             ValueError: If the graph is not valid.
         """
+        heads = data.get('edge_heads')
         data = Data(edge_index=data.edge_index, num_nodes=data.num_nodes)
+        if heads is not None:
+            data.edge_heads = _check_edge_heads(heads, data.edge_index)
         # A graph without edges is none to analyse, but one to run on.
         if data.edge_index is None or data.edge_index.numel() > 0:
             data = validate(sort(data))
         source, target = data.edge_index
         degree = torch.bincount(target, minlength=data.num_nodes)
         zero = degree.new_zeros(1)
-        return cls(source, torch.cat([zero, degree.cumsum(0)]))
+        start = torch.cat([zero, degree.cumsum(0)])
+        return cls(source, start, data.get('edge_heads'))
 
     @property
     def num_nodes(self) -> int:
@@ -69,19 +76,20 @@ class Rule:
         return self.start.numel() - 1
 
     def rows(self, token: Tensor) -> tuple[Tensor, Tensor]:
-        """Edges into given tokens: position within ``token``, and key."""
+        """Edges into given tokens: position within ``token``, and edge."""
         first, last = self.start[token], self.start[token + 1]
         degree = last - first
         row = torch.repeat_interleave(degree)
         offset = degree.cumsum(0) - degree
         within = torch.arange(row.numel(), device=row.device) - offset[row]
-        return row, self.source[first[row] + within]
+        return row, first[row] + within
 
     def to(self, device: torch.device) -> Rule:
         """The graph on another device."""
         if self.source.device == device:
             return self
-        return Rule(self.source.to(device), self.start.to(device))
+        heads = None if self.heads is None else self.heads.to(device)
+        return Rule(self.source.to(device), self.start.to(device), heads)
 
 
 class GivenGraph:
@@ -93,7 +101,7 @@ class GivenGraph:
 
     def __init__(self, rule: Rule, heads: Sequence[int] | None) -> None:
         self.rule, self.heads = rule, heads
-        self.padding = _Padding()
+        self.padding = Padding()
         self.known: list[tuple[Any, Pairs, Pairs]] = []
 
     def pairs(self, call: Call) -> Pairs:
@@ -129,6 +137,11 @@ class GivenGraph:
 
     def _traced(self, call: Call) -> Pairs:
         """The same as a mask, by operations that do not look at numbers."""
+        if self.rule.heads is not None:
+            raise NotImplementedError(
+                "Expected a graph without 'edge_heads' under torch.compile "
+                '(got one with). Run the model without torch.compile.'
+            )
         own, (_, _, queries, keys) = call.own, call.shape
         device = own.plan.device
         kept = mask_of(own)
@@ -168,7 +181,7 @@ class ComputedGraph:
         heads: Sequence[int] | None,
     ) -> None:
         self.function, self.heads = function, heads
-        self.padding = _Padding()
+        self.padding = Padding()
         self.history: dict[int | None, list[Data]] = {}
 
     # What the function does is not for torch.compile to look into.
@@ -205,13 +218,14 @@ class ComputedGraph:
         return Rule.of(result)
 
 
-class _Padding:
+class Padding:
     """Number of padding tokens on the left of each sequence."""
 
     def __init__(self) -> None:
         self.count: Tensor | None = None
 
     def of(self, call: Call) -> Tensor:  # [B]
+        """The numbers for the sequences of a call."""
         num_sequences = call.shape[0]
         start = int(call.slot.frame.first_query)
         known = self.count is not None and len(self.count) == num_sequences
@@ -247,22 +261,24 @@ def rewired_pairs(
     frame = call.slot.frame
     position = torch.arange(num_queries, device=padding.device)
     position = position + int(frame.first_query)
-    batches, queries, keys = [], [], []
+    batches, queries, keys, used = [], [], [], []
+    by_heads = any(rule.heads is not None for rule in rules)
     for sequence, rule in enumerate(rules):
         token = position - padding[sequence]
         ruled = (token >= 0) & (token < rule.num_nodes)
         query = ruled.nonzero().view(-1)
-        row, source = rule.rows(token[query])
+        row, edge = rule.rows(token[query])
+        source = rule.source[edge]
         key = source + padding[sequence] - frame.first_key
         query = query[row]
         batch = torch.full_like(query, sequence)
         allowed = allows(own, batch, query, key)
         if not allowed.all():
-            edge = int((~allowed).nonzero()[0, 0])
+            bad = int((~allowed).nonzero()[0, 0])
             raise ValueError(
                 f'Expected edges that the mask of layer {call.slot.layer} '
-                f"('{call.slot.name}') allows (got key {int(source[edge])} -> "
-                f'query {int(token[query[edge]])}). Intersect the graph '
+                f"('{call.slot.name}') allows (got key {int(source[bad])} -> "
+                f'query {int(token[query[bad]])}). Intersect the graph '
                 f"with the layer's own, or choose other layers."
             )
         # Rows that the graph does not know keep the model's own edges.
@@ -276,6 +292,10 @@ def rewired_pairs(
         batches.append(torch.full_like(query, sequence))
         queries.append(query[order])
         keys.append(torch.cat([key, own_key])[order])
+        if by_heads:
+            heads_of = _heads_of(rule, edge, call)
+            every = heads_of.new_ones(len(own_key), heads_of.size(1))
+            used.append(torch.cat([heads_of, every])[order])
     pairs = make_pairs(
         torch.cat(batches),
         torch.cat(queries),
@@ -283,7 +303,40 @@ def rewired_pairs(
         call.shape,
         call.slot.shared.backend,
     )
+    if by_heads:
+        bias = torch.zeros(pairs.plan.num_edges, call.shape[1])
+        closed = ~torch.cat(used)
+        bias = bias.to(closed.device).masked_fill(closed, float('-inf'))
+        pairs = pairs.with_bias(bias)
     return _for_heads(call, replace(pairs, head_keep=own.head_keep), heads)
+
+
+def _heads_of(rule: Rule, edge: Tensor, call: Call) -> Tensor:
+    """Which heads use some edges of a graph ``[E, H]``."""
+    heads = call.shape[1]
+    if rule.heads is None:
+        return edge.new_ones(len(edge), heads, dtype=torch.bool)
+    if rule.heads.size(1) != heads:
+        raise ValueError(
+            f"Expected 'edge_heads' of shape [E, {heads}] for layer "
+            f'{call.slot.layer} (got {list(rule.heads.shape)}).'
+        )
+    return rule.heads[edge]
+
+
+def _check_edge_heads(heads: Tensor, edge_index: Tensor) -> Tensor:
+    if not isinstance(heads, Tensor) or heads.dtype != torch.bool:
+        kind = getattr(heads, 'dtype', type(heads).__name__)
+        raise TypeError(
+            f"Expected 'edge_heads' to be bool, true where a head uses the "
+            f'edge (got {kind}).'
+        )
+    if heads.dim() != 2 or heads.size(0) != edge_index.size(1):
+        raise ValueError(
+            f"Expected 'edge_heads' of shape [{edge_index.size(1)}, H] (got "
+            f'{list(heads.shape)}).'
+        )
+    return heads
 
 
 def _for_heads(call: Call, pairs: Pairs, heads: Sequence[int] | None) -> Pairs:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import BaseTransform
 
+from gnnbridge.graph.causal import causal_graph
 from gnnbridge.transforms.changes import Changes
 from gnnbridge.transforms.input_graph import (
     InputGraph,
@@ -50,6 +51,9 @@ class Rewiring(BaseTransform):
     #: Whether the changes depend on the edges alone, not on their weights or
     #: on anything else in the graph.
     static: ClassVar[bool] = True
+    #: Whether the edges into a node depend on nothing after it: a longer
+    #: causal graph then keeps the rows of a shorter one.
+    prefix: ClassVar[bool] = False
     #: Whether the method can add edges, and so marks them in ``edge_type``.
     adds: ClassVar[bool] = True
 
@@ -110,6 +114,14 @@ class Rewiring(BaseTransform):
         """
         graph = read_edges(edge_index, edge_weight, num_nodes, self.causal)
         return self._plan(graph)
+
+    def on_causal(self, n: int, device: torch.device | None = None) -> Data:
+        """The rewired graph of `n` tokens that see all earlier ones.
+
+        Methods that can write it down override this, since the full graph of
+        a long sequence is large.
+        """
+        return self.rewire(causal_graph(n, device=device))[0]
 
     def _apply(self, data: Data, changes: Changes) -> Data:
         out = changes.apply(data)
