@@ -15,8 +15,8 @@ from gnnbridge.transforms.causal_walk import CausalWalk
 
 # Numbers at a time in the tables of all moves of a row: bounds the memory.
 _CHUNK = 1 << 22
-# Where tangents touch, as shares of the range.
-_TANGENTS = (0.0, 0.008, 0.064, 0.216, 0.512, 1.0)
+# Where tangents touch, as shares of the range: a thousandth to all of it.
+_TANGENTS = (0.0, *(10 ** (-k / 3) for k in range(9, -1, -1)))
 
 
 class Objective(ABC):
