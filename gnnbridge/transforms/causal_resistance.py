@@ -115,6 +115,12 @@ class CausalResistanceRewiring(Rewiring):
         """Whether the weights of the graph do not count."""
         return not self.weighted and getattr(self.start, 'static', True)
 
+    @property
+    def prefix(self) -> bool:  # type: ignore[override]
+        """Whether tokens are gone through in order."""
+        begins = self.start is None or getattr(self.start, 'prefix', False)
+        return self.edges_per_token is not None and begins
+
     def _check(self) -> None:
         budgets = {
             'num_edges': self.num_edges,

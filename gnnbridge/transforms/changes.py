@@ -83,9 +83,9 @@ class Changes:
 
         The edges that stay come first, in their order, and the added ones
         last. Attributes of edges stay aligned: an added edge has its weight
-        in ``edge_weight``, the type ``max + 1`` in ``edge_type``, which is
-        made (0 for the others) where an edge is added, and zeros in
-        everything else.
+        in ``edge_weight``, one more than the largest type of the input in
+        ``edge_type``, which is made (0 for the others) where an edge is
+        added, and zeros in everything else.
 
         Args:
             data: The graph that the changes were found for.
@@ -101,7 +101,12 @@ class Changes:
         chosen = self._added()
         if chosen.numel() == 0:
             return out
-        return _append(out, self.edge_index[:, chosen], self.weight[chosen])
+        old = data.get('edge_type')
+        empty = old is None or old.numel() == 0
+        new_type = 1 if empty else int(old.max()) + 1
+        return _append(
+            out, self.edge_index[:, chosen], self.weight[chosen], new_type
+        )
 
     def _added(self) -> Tensor:
         first, last = self._first_and_last()
@@ -139,7 +144,7 @@ def _others(data: Data, removed: Tensor) -> Tensor:
     return ~torch.isin(key, gone)
 
 
-def _append(data: Data, edges: Tensor, weight: Tensor) -> Data:
+def _append(data: Data, edges: Tensor, weight: Tensor, new_type: int) -> Data:
     out = copy.copy(data)
     count = edges.size(1)
     names = edge_attributes(data)
@@ -152,7 +157,7 @@ def _append(data: Data, edges: Tensor, weight: Tensor) -> Data:
         if name == 'edge_weight':
             fill = fill + weight.to(value)
         if name == 'edge_type':
-            fill = fill + (int(value.max()) + 1 if value.numel() > 0 else 1)
+            fill = fill + new_type
         out[name] = torch.cat([value, fill])
     out.edge_index = torch.cat([data.edge_index, edges], dim=1)
     return out

@@ -119,7 +119,8 @@ def test_longer_patterns_keep_the_rows_of_shorter_ones():
 
 def test_samples_may_come_in_batches():
     both = [random_graphs(11, seed=1), random_graphs(7, seed=2)]
-    batch = [Batch.from_data_list(list(pair)) for pair in zip(*both, strict=True)]
+    pairs = zip(*both, strict=True)
+    batch = [Batch.from_data_list(list(pair)) for pair in pairs]
     found = measured_pattern(batch, 4, 11)
     assert sorted(found) == [0, 1]
     # The mean over all rows of both, so the same sample twice is that sample.
