@@ -53,3 +53,27 @@ def edges_of(graph: Any) -> Tensor:
     if graph.is_directed():
         return edges
     return torch.cat([edges, edges.flip(0)], dim=1)
+
+
+def balanced_forman_by_definition(graph: Any, u: int, v: int) -> float:
+    """Definition 1 of Topping et al., set by set.
+
+    For a digraph the neighbours of u are those before it and the neighbours
+    of v those after it.
+    """
+    directed = graph.is_directed()
+    near_u = set(graph.predecessors(u) if directed else graph[u])
+    near_v = set(graph.successors(v) if directed else graph[v])
+    low, high = sorted([len(near_u), len(near_v)])
+    if low <= 1:
+        return 0.0
+    only_u, only_v = near_u - near_v - {v}, near_v - near_u - {u}
+    partners = [sum(graph.has_edge(k, w) for w in only_v) for k in only_u] + [
+        sum(graph.has_edge(k, w) for k in only_u) for w in only_v
+    ]
+    triangles = len(near_u & near_v)
+    value = 2 / low + 2 / high - 2 + 2 * triangles / high + triangles / low
+    if any(partners):
+        squares = sum(count > 0 for count in partners)
+        value += squares / (max(partners) * high)
+    return value
