@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,41 +25,47 @@ _COLORS = dict(
 )  # fmt: skip
 _DASHES = {ORACLES[0]: ':', ORACLES[1]: '--'}
 _MEASURES = {
-    'excess': 'loss above that of full attention, nats per token',
+    'excess': 'nats per token above full attention',
     'retrieval': 'retrieval accuracy',
 }
 
 _ENDS = ('min', 'max')
+_COLUMNS = 3
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Draws all models that were measured."""
     matplotlib.use('Agg')
-    models = result['models']
-    figure, rows = plt.subplots(
-        len(models), 2, figsize=(12, 4.6 * len(models)), squeeze=False,
-        layout='constrained',
+    panels = [
+        (name, found, measure)
+        for name, found in result['models'].items()
+        for measure in _MEASURES
+        if any(measure in x for x in found['patterns']['window'].values())
+    ]
+    rows = -(len(panels) // -_COLUMNS)
+    figure, grid = plt.subplots(
+        rows, _COLUMNS, figsize=(5 * _COLUMNS, 4.2 * rows + 0.9),
+        squeeze=False, layout='constrained',
     )  # fmt: skip
-    for (name, found), row in zip(models.items(), rows, strict=True):
-        for axes, measure in zip(row, _MEASURES, strict=True):
-            _panel(axes, found, measure, name)
-    handles, labels = rows[0, 0].get_legend_handles_labels()
+    for axes, panel in zip_longest(grid.flat, panels):
+        if panel is None:
+            axes.set_axis_off()
+        else:
+            _panel(axes, *panel)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc='outside right center', frameon=False, fontsize=9
-    )
+        handles, labels, loc='outside lower center', ncols=5, frameon=False,
+        fontsize=9,
+    )  # fmt: skip
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def _panel(axes: Axes, found: dict[str, Any], measure: str, name: str) -> None:
+def _panel(axes: Axes, name: str, found: dict[str, Any], measure: str) -> None:
     curves = {
         pattern: {int(k): point[measure] for k, point in curve.items()}
         for pattern, curve in found['patterns'].items()
-        if measure in next(iter(curve.values()))
     }
-    if not curves:
-        axes.set_axis_off()
-        return
     for pattern, curve in curves.items():
         style = {
             'color': _COLORS[pattern],
@@ -86,4 +93,6 @@ def _panel(axes: Axes, found: dict[str, Any], measure: str, name: str) -> None:
         # Some patterns are better than full attention.
         axes.set_yscale('symlog', linthresh=0.05, linscale=1.0)
         axes.axhline(0.0, color='#1b2733', linewidth=0.8)
+        least = min(v['min'] for c in curves.values() for v in c.values())
+        axes.set_ylim(bottom=min(1.2 * least, -0.005))
     axes.spines[['top', 'right']].set_visible(False)
