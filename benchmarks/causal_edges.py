@@ -127,6 +127,28 @@ def main() -> None:
     show(result)
 
 
+def table(result: dict[str, Any]) -> str:
+    """Mean resistance of the methods by depth and edges per token."""
+    depths = result['depths']
+    heads = [
+        f'{"unlimited" if hops == "None" else hops}, {k}'
+        for hops in depths
+        for k in PER_TOKEN
+    ]
+    lines = [
+        '| edges | ' + ' | '.join(heads) + ' |',
+        '|---' * (1 + len(heads)) + '|',
+    ]
+    for name in depths['None']:
+        cells = []
+        for rows in depths.values():
+            for k in PER_TOKEN:
+                cell = rows[name].get(str(k), rows[name].get('0'))
+                cells.append(f'{cell["mean"]["mean"]:.3g}')
+        lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
 def show(result: dict[str, Any]) -> None:
     """Mean resistance by edges added per token."""
     for hops, table in result['depths'].items():

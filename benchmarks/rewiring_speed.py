@@ -168,6 +168,28 @@ def main() -> None:
     show(result)
 
 
+def table(result: dict[str, Any]) -> str:
+    """CPU seconds by method, and how they grow."""
+    lines = [
+        '| method | 1000 nodes, first call (ER / BA) | again | bar | '
+        'published code | 20000 nodes | exponent |',
+        '|---|---|---|---|---|---|---|',
+    ]
+    for name, row in result['cpu_seconds'].items():
+        first, again = (
+            ' / '.join(f'{row[kind][part]:.3f}' for kind in ('ER', 'BA'))
+            for part in ('first', 'again')
+        )
+        peer = row.get('peer', {}).get('first', '')
+        grown = result['growth'].get(name, {})
+        large = grown.get('cpu_seconds', {}).get(str(SIZES[-1]), '')
+        lines.append(
+            f'| {name} | {first} | {again} | {row.get("bar", "")} | {peer} | '
+            f'{large} | {grown.get("exponent", "")} |'
+        )
+    return '\n'.join(lines)
+
+
 def show(result: dict[str, Any]) -> None:
     """A line for each method."""
     for name, row in result['cpu_seconds'].items():

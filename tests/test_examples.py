@@ -65,3 +65,13 @@ def test_every_graph_has_a_plan_and_is_timed():
         'random': 'csr_cpu',
     }
     assert len(re.findall(r'[\d.]+ ms, by gather and scatter', out)) == 5
+
+
+def test_causal_resistance_finds_the_better_edges():
+    shown = run('rewiring.py')
+    ohms = [float(x) for x in re.findall(r'([\d.]+) ohm', shown)]
+    assert len(ohms) == 4
+    assert ohms[3] == min(ohms)
+    losses = dict(re.findall(r'^([a-z -]+?) +(\d\.\d+)$', shown, re.MULTILINE))
+    assert len(losses) == 5
+    assert float(losses['causal-resistance']) < float(losses['bigbird'])

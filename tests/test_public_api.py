@@ -16,6 +16,7 @@ PACKAGES = [
     'spectral',
     'curvature',
     'nn',
+    'transforms',
     'diagnostics',
     'datasets',
     'profiling',
