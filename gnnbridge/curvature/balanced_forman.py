@@ -98,6 +98,31 @@ def balanced_forman(
     return graph.spread(torch.from_numpy(values).to(edge_index.device))
 
 
+def balanced_forman_of_counts(
+    d_u: np.ndarray | int,
+    d_v: np.ndarray | int,
+    *,
+    triangles: np.ndarray | int,
+    squares: np.ndarray | int,
+    gamma: np.ndarray | int,
+) -> np.ndarray:
+    r"""The formula itself, from what is counted around each edge.
+
+    Args:
+        d_u: The number of neighbours of :math:`u`.
+        d_v: That of :math:`v`.
+        triangles: Their common neighbours.
+        squares: :math:`|\square^u| + |\square^v|`.
+        gamma: :math:`\gamma_{\max}`; 0 without squares.
+    """
+    low, high = np.minimum(d_u, d_v), np.maximum(d_u, d_v)
+    bent = low > 1
+    low, high = np.where(bent, low, 1), np.where(bent, high, 1)
+    value = 2 / low + 2 / high - 2 + (2 / high + 1 / low) * triangles
+    value = value + squares / (np.maximum(gamma, 1) * high)
+    return np.where(bent, value, 0.0)
+
+
 def _curvature(
     ones: sparse.csr_array,  # shape: [N, N], row = source
     back: sparse.csr_array,  # shape: [N, N], row = target
@@ -112,14 +137,13 @@ def _curvature(
     of_v = (only_u @ ones).multiply(only_v).tocsr()
     squares = np.diff(of_u.indptr) + np.diff(of_v.indptr)
     gamma = np.maximum(of_u.max(axis=1).toarray(), of_v.max(axis=1).toarray())
-    d_u, d_v = np.diff(into_u.indptr), np.diff(from_v.indptr)
-    low, high = np.minimum(d_u, d_v), np.maximum(d_u, d_v)
-    bent = low > 1
-    low, high = np.where(bent, low, 1), np.where(bent, high, 1)
-    triangles = np.diff(common.tocsr().indptr)
-    value = 2 / low + 2 / high - 2 + (2 / high + 1 / low) * triangles
-    value += squares / (np.maximum(gamma.ravel(), 1) * high)
-    return np.where(bent, value, 0.0)
+    return balanced_forman_of_counts(
+        np.diff(into_u.indptr),
+        np.diff(from_v.indptr),
+        triangles=np.diff(common.tocsr().indptr),
+        squares=squares,
+        gamma=gamma.ravel(),
+    )
 
 
 def _without(

@@ -101,29 +101,48 @@ def ollivier_ricci(
     """
     iterations = _check_options(alpha, method, iterations)
     graph = read_graph(edge_index, edge_weight, num_nodes, directed)
-    u, v = graph.edge_index.cpu().numpy()
+    edges = np.arange(graph.edge_index.size(1))
+    if not graph.directed:
+        # One half of the edges has the values of the other.
+        u, v = graph.edge_index.cpu().numpy()
+        edges = np.flatnonzero(u < v)
+    cost = _costs(graph, edges, alpha, method, iterations)
+    return graph.spread(_in_place(graph, edges, 1 - cost))
+
+
+def curvature_of_edges(graph: SimpleGraph, edges: np.ndarray) -> np.ndarray:
+    """The exact curvature, nothing staying at home, of some of the edges."""
+    return 1 - _costs(graph, edges, 0.0, 'exact', 0).numpy()
+
+
+def _costs(
+    graph: SimpleGraph,
+    edges: np.ndarray,  # shape: [M]
+    alpha: float,
+    method: Method,
+    iterations: int,
+) -> Tensor:  # shape: [M]
+    """The cost of transport of some of the edges."""
     neighbors = neighborhoods(graph, alpha)
+    u, v = graph.edge_index.cpu().numpy()[:, edges]
     supplies = np.diff(neighbors.into.start)[u]
     demands = np.diff(neighbors.out.start)[v]
     work = _work(supplies, demands, method, graph.num_nodes)
-    # Without directions one half of the edges has the values of the other.
-    edges = np.arange(u.size) if graph.directed else np.flatnonzero(u < v)
     # Problems of like size together.
-    edges = edges[work[edges].argsort(kind='stable')]
+    order = work.argsort(kind='stable')
     costs = [graph.edge_index.new_zeros(0, dtype=torch.float64)]
-    for run in in_chunks(work[edges], _CHUNK):
+    for run in in_chunks(work[order], _CHUNK):
+        ends = u[order[run]], v[order[run]]
         problems = transport_problems(
-            u[edges[run]],
-            v[edges[run]],
-            neighbors,
-            keep_shared=method == 'sinkhorn',
+            *ends, neighbors, keep_shared=method == 'sinkhorn'
         )
         if method == 'sinkhorn':
             costs.append(sinkhorn_cost(problems, iterations))
         else:
-            scale = _scale(graph, alpha, u[edges[run]], v[edges[run]])
-            costs.append(_exact(problems, scale).to(edge_index.device))
-    return graph.spread(_in_place(graph, edges, 1 - torch.cat(costs)))
+            scale = _scale(graph, alpha, *ends)
+            costs.append(_exact(problems, scale).to(costs[0].device))
+    place = torch.from_numpy(order.argsort()).to(costs[0].device)
+    return torch.cat(costs)[place]
 
 
 def _in_place(graph: SimpleGraph, edges: np.ndarray, values: Tensor) -> Tensor:

@@ -88,7 +88,12 @@ def _best_of_row(
     sources = move[:a].nonzero().squeeze(1)
     if sources.numel() == 0:
         return None
-    rows = walk.own_row_after(a, sources, move[sources])
+    eta = move[sources]
+    if adds and bool((eta == eta[0]).all()):
+        values = objective.even_additions(walk, a, float(eta[0]))
+        if values is not None:
+            return _first_least(values[sources], sources)
+    rows = walk.own_row_after(a, sources, eta)
     if not adds:
         kept = keeps_reach(walk, a, sources)
         sources, rows = sources[kept], rows[kept]
@@ -99,9 +104,13 @@ def _best_of_row(
         rows = rows.clamp(min=floor).where(walk.h[a, :a] > 0, rows)
     apart, value = objective.of_row(a, rows)
     fewest = apart == apart.min()
-    best = value[fewest].min()
-    good = fewest & (value <= best + TOLERANCE * best.abs())
-    return int(sources[good][0])
+    return _first_least(value[fewest], sources[fewest])
+
+
+def _first_least(value: Tensor, sources: Tensor) -> int:
+    """The first of the sources of least value."""
+    least = value.min()
+    return int(sources[value <= least + TOLERANCE * least.abs()][0])
 
 
 def added(weight: Tensor, offer: Tensor) -> Tensor:

@@ -60,8 +60,9 @@ class GTR(WeightedRewiring):
             the graph if not given.
 
     Raises:
-        ValueError: If `weight` is not positive, or for ``'lyapunov'`` there
-            are several closed classes.
+        ValueError: If `weight` is not positive, if the weights of the graph
+            are of too different sizes to compute with, or for ``'lyapunov'``
+            there are several closed classes.
     """
 
     def __init__(

@@ -23,6 +23,8 @@ from gnnbridge.transforms.input_graph import Skeleton
 from gnnbridge.transforms.score_tiles import ScoreTiles
 from gnnbridge.transforms.ties import TOLERANCE
 
+# Relative error of resistances that is too large.
+_LOST = 1e-4
 # Edges after which the matrices are brought up to date.
 _EDGES = 64
 
@@ -106,11 +108,7 @@ class _Component:
     ) -> None:
         self.size, self.conductance = len(weights), conductance
         self.nodes = nodes
-        laplacian = np.diag(weights.sum(axis=0)) - weights
-        # The constant vector gets an eigenvalue like the others.
-        level = laplacian.trace() / self.size**2
-        factor = torch.linalg.cholesky(torch.from_numpy(laplacian + level))
-        inverse = torch.cholesky_inverse(factor) - 1 / (level * self.size**2)
+        inverse = _pseudo_inverse(weights)
         self._inverse = inverse.numpy()
         self._square = (inverse @ inverse).numpy()
         self._u = self._w = self._inverse[:0]
@@ -129,7 +127,8 @@ class _Component:
         """The best edge, by the names of its nodes; the first of several."""
         least = self._scores.best() * (1 - TOLERANCE)
         names = np.sort(self.nodes[self._scores.pairs_above(least)], axis=0)
-        return min(zip(*names.tolist(), strict=True))
+        u, v = names[:, np.lexsort(names[::-1])[0]].tolist()
+        return u, v
 
     def add(self, first: int, second: int) -> None:
         """Add an edge between two nodes, by their names."""
@@ -153,3 +152,25 @@ class _Component:
             self._square -= mixed + mixed.T
             self._inverse -= self._u.T @ self._u
             self._u = self._w = self._inverse[:0]
+
+
+def _pseudo_inverse(weights: np.ndarray) -> torch.Tensor:
+    """That of the Laplacian of a connected network."""
+    size = len(weights)
+    laplacian = np.diag(weights.sum(axis=0)) - weights
+    # The constant vector gets an eigenvalue like the others.
+    level = laplacian.trace() / size**2
+    factor, failed = torch.linalg.cholesky_ex(
+        torch.from_numpy(laplacian + level)
+    )
+    inverse = torch.cholesky_inverse(factor) - 1 / (level * size**2)
+    # Foster's theorem: the resistances of the edges, by their conductances,
+    # add up to one for each node but one.
+    total = np.vdot(laplacian, inverse.numpy())
+    if failed or not abs(total - (size - 1)) < _LOST * size:
+        raise ValueError(
+            f'Expected weights that let resistances be computed (got ones '
+            f'from {weights[weights > 0].min():.3g} to {weights.max():.3g}). '
+            f'Leave the smallest out, or use weighted=False.'
+        )
+    return inverse

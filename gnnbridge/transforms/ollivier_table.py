@@ -61,8 +61,7 @@ class OllivierTable:
         """
         before, after = self.neighbors.before, self.neighbors.after
         name = self.neighbors.name
-        edges = {name(q, v) for v in after[q]}
-        edges.update(name(u, p) for u in before[p])
+        edges: set[Edge] = set()
         first, last = after[p] | {p}, before[q] | {q}
         starts = first.union(before[p], *(after[a] for a in before[p]))
         ends = last.union(after[q], *(before[b] for b in after[q]))

@@ -67,15 +67,14 @@ class ProxyAdd(_Proxy):
     <https://arxiv.org/abs/2404.04612>`_ (Jamadandi, Rubio-Madrigal and
     Burkholz, 2024). With :math:`\lambda` the smallest eigenvalue but zero of
     :math:`L f = \lambda D f`, :math:`f^\top D f = 1`, an edge of weight
-    :math:`w` changes it by about
+    :math:`\Delta w` changes it by about
 
     .. math::
         \Delta w \left( (f_u - f_v)^2 - \lambda (f_u^2 + f_v^2) \right)
 
     and the pair without an edge of the largest change is added. :math:`D`
-    includes a self-loop at every node, which the released code adds and which
-    bounds the walk's laziness. The prediction is of first order: the gap may
-    fall.
+    counts a self-loop at every node, as graph convolutions have and the
+    released code adds. The prediction is of first order: the gap may fall.
 
     The released code scores with other vectors: rows of two eigenvectors made
     unit length, and divided by :math:`\sqrt{d}` twice. This is the formula of

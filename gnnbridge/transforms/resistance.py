@@ -31,8 +31,8 @@ class ResistanceRewiring(WeightedRewiring):
     goes to the later node. The others are those of the directed graph: the
     resistance :math:`R_{i \to j}` from a receiver :math:`i` is that of the
     edge :math:`j \to i`, which is what would let :math:`i` hear :math:`j`.
-    One direction is added or deleted, both if the input has both of all its
-    edges, and in a causal graph the one to the later node.
+    One direction is added or deleted, and both only if all weights of the
+    input are the same in both.
 
     The trace is the largest resistance of two nodes without an edge.
 

@@ -47,8 +47,6 @@ class ResistanceNetwork:
         hops: float | None,
         weighted: bool,
     ) -> None:
-        both = graph.symmetric and not graph.causal
-        self.directed = not (kind == 'undirected' or graph.causal or both)
         self.table: ResistanceTable
         if kind == 'undirected':
             there = _skeleton(graph, False).numpy() > 0
@@ -56,7 +54,10 @@ class ResistanceNetwork:
         else:
             there = _received(graph, False).T.numpy() > 0
             weight = _received(graph, weighted)
-            self.table = DirectedTable(weight, kind, hops, both)
+            same = torch.allclose(weight, weight.T, rtol=1e-5, atol=0)
+            mutual = same and graph.symmetric and not graph.causal
+            self.table = DirectedTable(weight, kind, hops, mutual)
+        self.directed = not (self.table.mutual or graph.causal)
         pairs = ~np.eye(graph.num_nodes, dtype=bool)
         pairs = pairs if self.directed else np.triu(pairs)
         self._free = pairs & ~there
@@ -80,7 +81,8 @@ class ResistanceNetwork:
         for u, v in self._ends(source, target):
             self._after[u].add(v)
             self._before[v].add(u)
-        self._change(source, target, 1.0)
+        self.table.add(source, target)
+        self._next = _largest(self.table.values, self._free)
         return source, target
 
     def remove(self) -> tuple[int, int] | None:
@@ -92,31 +94,27 @@ class ResistanceNetwork:
             near = ~spared & (values <= least * (1 + TOLERANCE))
             edge = int(near.argmax())
             source, target = self._edges[:, edge].tolist()
-            weight = float(self.table.weight[target, source])
-            if weight == 0 or not is_only_way(
-                source, target, self._after, self._before
-            ):
+            if self._can_go(source, target):
                 self._kept[edge] = False
                 for u, v in self._ends(source, target):
                     self._after[u].discard(v)
                     self._before[v].discard(u)
-                self._change(source, target, -weight)
+                self.table.remove(source, target)
+                self._next = _largest(self.table.values, self._free)
                 return source, target
             spared[edge] = True
         return None
 
+    def _can_go(self, source: int, target: int) -> bool:
+        if target not in self._after[source]:
+            return True  # It does not conduct.
+        return not is_only_way(source, target, self._after, self._before)
+
     def _ends(self, source: int, target: int) -> list[tuple[int, int]]:
         """The directions in which an edge of a pair conducts."""
-        one_way = self.directed or not self.table.symmetric
-        return (
-            [(source, target)]
-            if one_way
-            else [(source, target), (target, source)]
-        )
-
-    def _change(self, source: int, target: int, by: float) -> None:
-        self.table.change(source, target, by)
-        self._next = _largest(self.table.values, self._free)
+        if self.table.mutual:
+            return [(source, target), (target, source)]
+        return [(source, target)]
 
 
 def _largest(

@@ -23,15 +23,18 @@ class ResistanceTable(Protocol):
         values: The resistance from each target to each source, ``[N, N]``,
             row = source.
         weight: The weights, ``[N, N]``, row = receiver.
-        symmetric: Whether an edge is one in both directions.
+        mutual: Whether an edge is one in both directions.
     """
 
     values: np.ndarray
     weight: Tensor
-    symmetric: bool
+    mutual: bool
 
-    def change(self, source: int, target: int, by: float) -> None:
-        """Change the weight of an edge."""
+    def add(self, source: int, target: int) -> None:
+        """Add an edge of weight 1."""
+
+    def remove(self, source: int, target: int) -> None:
+        """Remove an edge."""
 
 
 class ClassicalTable:
@@ -49,30 +52,39 @@ class ClassicalTable:
         weight: The conductances, ``[N, N]`` symmetric.
     """
 
+    mutual = True
+
     def __init__(self, weight: Tensor) -> None:
-        self.weight, self.symmetric = weight, True
+        self.weight = weight
         self._start()
 
-    def change(self, source: int, target: int, by: float) -> None:
-        """Change a conductance, in both directions, but not cut the graph."""
-        self.weight[[source, target], [target, source]] += by
-        rest = 1 + by * self.values[source, target]
+    def add(self, source: int, target: int) -> None:
+        """Add an edge of weight 1, in both directions."""
+        self._change(source, target, 1.0)
+
+    def remove(self, source: int, target: int) -> None:
+        """Remove an edge that is not the only way between its ends."""
+        self._change(source, target, -float(self.weight[source, target]))
+
+    def _change(self, u: int, v: int, by: float) -> None:
+        self.weight[[u, v], [v, u]] += by
+        rest = 1 + by * self.values[u, v] if by else 1.0
         if rest == np.inf:
-            self._join(source, target, 1 / by)
+            self._join(u, v)
         elif rest < _LITTLE:
             self._start()
         else:
-            self._update(source, target, by / rest)
+            self._update(u, v, by / rest)
 
     def _start(self) -> None:
         values = effective_resistance(self.weight, kind='undirected')
         self.values = values.numpy()
 
-    def _join(self, u: int, v: int, between: float) -> None:
+    def _join(self, u: int, v: int) -> None:
         here = np.flatnonzero(np.isfinite(self.values[u]))
         there = np.flatnonzero(np.isfinite(self.values[v]))
         block = np.add.outer(self.values[u, here], self.values[v, there])
-        block += between
+        block += 1 / float(self.weight[u, v])
         self.values[np.ix_(here, there)] = block
         self.values[np.ix_(there, here)] = block.T
 
@@ -98,21 +110,28 @@ class DirectedTable:
         weight: The weights, ``[N, N]``, row = receiver.
         kind: The kind of resistance.
         hops: The expected number of hops, if limited.
-        symmetric: Whether both directions of an edge change.
+        mutual: Whether both directions of an edge change.
     """
 
     def __init__(
-        self, weight: Tensor, kind: Kind, hops: float | None, symmetric: bool
+        self, weight: Tensor, kind: Kind, hops: float | None, mutual: bool
     ) -> None:
         self.weight, self.kind, self.hops = weight, kind, hops
-        self.symmetric = symmetric
+        self.mutual = mutual
         self._start()
 
-    def change(self, source: int, target: int, by: float) -> None:
-        """Change the weight of an edge."""
-        self.weight[target, source] += by
-        if self.symmetric:
-            self.weight[source, target] += by
+    def add(self, source: int, target: int) -> None:
+        """Add an edge of weight 1."""
+        self._change(source, target, 1.0)
+
+    def remove(self, source: int, target: int) -> None:
+        """Remove an edge."""
+        self._change(source, target, 0.0)
+
+    def _change(self, source: int, target: int, to: float) -> None:
+        self.weight[target, source] = to
+        if self.mutual:
+            self.weight[source, target] = to
         self._start()
 
     def _start(self) -> None:

@@ -13,8 +13,6 @@ when it might have the largest quotient and not before: where :math:`u` and
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 # Both terms and a product of this width stay in the cache of a core.
@@ -44,48 +42,42 @@ class ScoreTiles:
         taken: np.ndarray,
     ) -> None:
         self.size, self.factor = len(above), factor
-        self.spans = [
-            slice(begin, min(begin + _WIDTH, self.size))
-            for begin in range(0, self.size, _WIDTH)
-        ]
-        self.row, self.column = np.triu_indices(len(self.spans))
+        self.begins = np.arange(0, self.size, _WIDTH)
+        self.row, self.column = np.triu_indices(self.begins.size)
         self.tiles = [
-            _Tile(
-                _between(above, self.spans[i], self.spans[j]),
-                _between(below, self.spans[i], self.spans[j]) * factor + 1,
-            )
-            for i, j in zip(self.row, self.column, strict=True)
+            _Tile(_span(i), _span(j), (above, below), factor, taken)
+            for i, j in np.stack([self.row, self.column], axis=1).tolist()
         ]
-        for tile, i, j in zip(self.tiles, self.row, self.column, strict=True):
-            tile.leave_out(taken[self.spans[i], self.spans[j]])
-            if i == j:
-                tile.leave_out(np.tri(len(tile.above), dtype=bool))
-        # What the changes take is a product of two matrices for each term.
-        self.of_above = np.ones((2, _CHANGES, 4, self.size))
-        self.of_below = np.ones((2, _CHANGES, 3, self.size))
-        self.number = 0
-        self.room = np.empty(_WIDTH**2)
         # The largest quotient of each tile, or a bound on it.
         self.tops = np.empty(len(self.tiles))
+        # What the changes take from each term, as products of two matrices.
+        self.number = 0
+        self.products = (
+            np.empty((2, _CHANGES, 4, self.size)),
+            np.empty((2, _CHANGES, 3, self.size)),
+        )
+        self.room = np.empty(min(self.size, _WIDTH) ** 2)
         self._catch_up()
 
     def change(self, s: int, t: int, u: np.ndarray, w: np.ndarray) -> None:
         """Change all pairs, of which one no longer counts."""
-        i, j = sorted((s // _WIDTH, t // _WIDTH))
-        place = int(((self.row == i) & (self.column == j)).argmax())
         s, t = min(s, t), max(s, t)
-        self.tiles[place].leave_out((s - i * _WIDTH, t - j * _WIDTH))
+        place = (self.row == s // _WIDTH) & (self.column == t // _WIDTH)
+        self.tiles[int(place.argmax())].leave_out(s, t)
         if self.number == _CHANGES:
             self._catch_up()
-        left, right = self.of_above[:, self.number]
-        left[0], left[1], left[2] = u, w, u * w
-        right[0], right[1], right[3] = -w, -u, u * w
-        left, right = self.of_below[:, self.number]
-        left[0], left[1] = u, u * u
-        right[0], right[2] = -2 * u, u * u
+        c, one, above, below = self.factor, np.ones_like(u), 2 * u * w, u * u
+        self.products[0][:, self.number] = [
+            [u, w, above, one],
+            [-2 * w, -2 * u, one, above],
+        ]
+        self.products[1][:, self.number] = [
+            [u, below, one],
+            [-2 * c * u, c * one, c * below],
+        ]
         self.number += 1
         delta, epsilon = self._ranges(u), self._ranges(w)
-        rest = 1 - self.factor * delta**2
+        rest = 1 - c * delta**2
         bounds = (self.tops + 2 * delta * epsilon) / np.maximum(rest, 0.1)
         self.tops = np.where(rest > 0.1, bounds, np.inf)
 
@@ -101,32 +93,22 @@ class ScoreTiles:
         """The pairs with at least some quotient, ``[2, P]``."""
         found = []
         for place in np.flatnonzero(self.tops >= least):
+            tile = self.tiles[place]
             rows, columns = np.nonzero(self._quotients(int(place)) >= least)
-            begins = self.row[place] * _WIDTH, self.column[place] * _WIDTH
-            found.append([rows + begins[0], columns + begins[1]])
+            found.append([rows + tile.rows.start, columns + tile.columns.start])
         return np.concatenate(found, axis=1)
 
     def _quotients(self, place: int) -> np.ndarray:
         """Those of one tile, valid until the next call."""
         tile = self.tiles[place]
         room = self.room[: tile.above.size].reshape(tile.above.shape)
-        rows, columns = (
-            self.spans[self.row[place]],
-            self.spans[self.column[place]],
-        )
         if tile.seen < self.number:
-            for term, (left, right), factor in (
-                (tile.above, self.of_above[:, tile.seen : self.number], 2),
-                (
-                    tile.below,
-                    self.of_below[:, tile.seen : self.number],
-                    self.factor,
-                ),
+            for term, product in zip(
+                (tile.above, tile.below), self.products, strict=True
             ):
-                left = left.reshape(-1, self.size)[:, rows]
-                right = right.reshape(-1, self.size)[:, columns]
-                np.matmul(left.T, right, out=room)
-                room *= factor
+                since = product[:, tile.seen : self.number]
+                left, right = since.reshape(2, -1, self.size)
+                np.matmul(left[:, tile.rows].T, right[:, tile.columns], room)
                 term -= room
             tile.seen = self.number
         np.divide(tile.above, tile.below, out=room)
@@ -142,9 +124,8 @@ class ScoreTiles:
 
     def _ranges(self, values: np.ndarray) -> np.ndarray:
         """How far they range over the nodes of each tile."""
-        begins = np.arange(0, self.size, _WIDTH)
-        low = np.minimum.reduceat(values, begins)
-        high = np.maximum.reduceat(values, begins)
+        low = np.minimum.reduceat(values, self.begins)
+        high = np.maximum.reduceat(values, self.begins)
         most = np.maximum(high[self.row], high[self.column])
         return most - np.minimum(low[self.row], low[self.column])
 
@@ -153,18 +134,36 @@ class _Tile:
     """Both terms of some rows and columns.
 
     Attributes:
+        rows: The rows.
+        columns: The columns.
         above: What is above the line.
-        below: What is below it; infinite for pairs that do not count.
+        below: What is below it.
         seen: How many changes they have seen.
     """
 
-    def __init__(self, above: np.ndarray, below: np.ndarray) -> None:
-        self.above, self.below, self.seen = above, below, 0
+    def __init__(
+        self,
+        rows: slice,
+        columns: slice,
+        matrices: tuple[np.ndarray, np.ndarray],
+        factor: float,
+        taken: np.ndarray,
+    ) -> None:
+        self.rows, self.columns, self.seen = rows, columns, 0
+        self.above = _between(matrices[0], rows, columns)
+        self.below = _between(matrices[1], rows, columns) * factor + 1
+        # What does not count has a quotient of zero, less than any other.
+        self.below[taken[rows, columns]] = np.inf
+        if rows == columns:
+            self.below[np.tri(len(self.below), dtype=bool)] = np.inf
 
-    def leave_out(self, pairs: Any) -> None:
-        """Leave pairs out, given as an index."""
-        # A quotient of zero is less than any other.
-        self.below[pairs] = np.inf
+    def leave_out(self, s: int, t: int) -> None:
+        """Leave a pair out."""
+        self.below[s - self.rows.start, t - self.columns.start] = np.inf
+
+
+def _span(block: int) -> slice:
+    return slice(block * _WIDTH, (block + 1) * _WIDTH)
 
 
 def _between(matrix: np.ndarray, rows: slice, columns: slice) -> np.ndarray:

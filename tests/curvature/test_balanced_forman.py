@@ -2,36 +2,21 @@ from importlib import import_module
 from typing import Any
 
 import networkx as nx
+import numpy as np
 import pytest
 import torch
-from networks import DIGRAPHS, NETWORKS, edges_of
+from networks import (
+    DIGRAPHS,
+    NETWORKS,
+    balanced_forman_by_definition,
+    edges_of,
+)
 
-from gnnbridge.curvature.balanced_forman import balanced_forman
+from gnnbridge.curvature.balanced_forman import (
+    balanced_forman,
+    balanced_forman_of_counts,
+)
 from gnnbridge.curvature.ollivier import ollivier_ricci
-
-
-def by_definition(graph: Any, u: int, v: int) -> float:
-    """Definition 1 of the paper, set by set.
-
-    For a digraph the neighbours of u are those before it and the neighbours
-    of v those after it.
-    """
-    directed = graph.is_directed()
-    near_u = set(graph.predecessors(u) if directed else graph[u])
-    near_v = set(graph.successors(v) if directed else graph[v])
-    low, high = sorted([len(near_u), len(near_v)])
-    if low <= 1:
-        return 0.0
-    only_u, only_v = near_u - near_v - {v}, near_v - near_u - {u}
-    partners = [sum(graph.has_edge(k, w) for w in only_v) for k in only_u] + [
-        sum(graph.has_edge(k, w) for k in only_u) for w in only_v
-    ]
-    triangles = len(near_u & near_v)
-    value = 2 / low + 2 / high - 2 + 2 * triangles / high + triangles / low
-    if any(partners):
-        squares = sum(count > 0 for count in partners)
-        value += squares / (max(partners) * high)
-    return value
 
 
 @pytest.mark.parametrize('name', [*NETWORKS, *DIGRAPHS])
@@ -39,7 +24,9 @@ def test_equals_the_definition(name: str) -> None:
     graph = {**NETWORKS, **DIGRAPHS}[name]
     edges = edges_of(graph)
     curvature = balanced_forman(edges)
-    expected = [by_definition(graph, u, v) for u, v in edges.T.tolist()]
+    expected = [
+        balanced_forman_by_definition(graph, u, v) for u, v in edges.T.tolist()
+    ]
     # The same few operations in another order.
     assert curvature.tolist() == pytest.approx(expected, abs=1e-12)
 
@@ -126,3 +113,15 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     module = import_module('gnnbridge.curvature.balanced_forman')
     monkeypatch.setattr(module, '_CHUNK', 50)
     assert torch.equal(balanced_forman(edges), whole)
+
+
+def test_formula_of_counts() -> None:
+    # 2/3 + 2/4 - 2 + 2 * 2/4 + 2/3 + 3 / (2 * 4), and without neighbours.
+    values = balanced_forman_of_counts(
+        np.array([3, 1]),
+        np.array([4, 9]),
+        triangles=np.array([2, 0]),
+        squares=3,
+        gamma=np.array([2, 0]),
+    )
+    assert values.tolist() == pytest.approx([29 / 24, 0])

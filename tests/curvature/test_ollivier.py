@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from networks import DIGRAPHS, NETWORKS, edges_of
 from torch import Tensor
 
-from gnnbridge.curvature.ollivier import ollivier_ricci
+from gnnbridge.curvature.ollivier import curvature_of_edges, ollivier_ricci
+from gnnbridge.curvature.simple_graph import read_graph
 from gnnbridge.graph.causal import causal_graph, sliding_window_graph
 
 SETTINGS = settings(deadline=None, max_examples=25, derandomize=True)
@@ -143,6 +144,17 @@ def test_large_graphs_take_smaller_chunks(
     monkeypatch.setattr(module, '_SMALL', 4)
     monkeypatch.setattr(module, '_CHUNK', 3000)
     torch.testing.assert_close(ollivier_ricci(edges), whole)
+
+
+@pytest.mark.parametrize('name', ['karate', 'gnp-15'])
+def test_some_of_the_edges(name: str) -> None:
+    graph = read_graph(edges_of(GRAPHS[name]), None, None, None)
+    whole = ollivier_ricci(graph.edge_index)
+    chosen = np.array([31, 4, 17])
+    values = curvature_of_edges(graph, chosen)
+    # The same flows in other company.
+    assert values.tolist() == pytest.approx(whole[chosen].tolist(), abs=1e-12)
+    assert curvature_of_edges(graph, chosen[:0]).size == 0
 
 
 @pytest.mark.parametrize('alpha', [0.0, 0.5])

@@ -91,7 +91,7 @@ def picks(changes: Changes, *, adds: bool, directed: bool) -> list[Edge]:
 
 @pytest.mark.parametrize(
     ('num_edges', 'num_removed'),
-    [(None, None), (None, 0), (6, None), (6, 3), (None, 2)],
+    [(None, None), (None, 0), (6, None), (6, 3), (None, 2), (95, 0)],
 )
 @pytest.mark.parametrize('cycles', [3, 4])
 @pytest.mark.parametrize('name', GRAPHS)

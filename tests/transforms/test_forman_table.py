@@ -80,20 +80,49 @@ def test_an_edge_that_is_left_out_is_not_the_most_curved() -> None:
     assert table.most_curved(1.0, other_than=(0, 1)) == (0, 2)
 
 
+def test_a_bound_that_moves_is_still_a_bound() -> None:
+    table = table_of(NETWORKS['barbell-path'])
+    # In the square 2 - 5 - 4 - 3, which is not counted before it matters.
+    table.add(2, 5)
+    # Far from there; the new edge takes its place.
+    table.remove(8, 9)
+    value = everywhere(table)[2, 5]
+    for edge in everywhere(table):
+        if edge != (2, 5):
+            table.mark_full(edge)
+    assert table.bottleneck() == (2, 5)
+    assert table._value[table._row[2, 5]] == pytest.approx(value)
+
+
 def test_full_edges_come_back_when_something_near_changes() -> None:
     table = table_of(NETWORKS['path'])
     assert table.bottleneck() == (0, 1)
     table.mark_full((0, 1))
     assert table.bottleneck() == (1, 2)
+    for edge in [(1, 2), (2, 3), (3, 4), (4, 5), (5, 6)]:
+        table.mark_full(edge)
+    assert table.bottleneck() is None
     table.add(1, 6)
-    # The edge 1 - 2, between nodes of three and two neighbours.
-    assert table.least() == pytest.approx(2 / 3 + 2 / 2 - 2)
+    # Between nodes of three neighbours and of two: 2/3 + 2/2 - 2.
     assert table.bottleneck() == (1, 2)
+    assert table.least() == pytest.approx(-1 / 3)
+    table.mark_full((1, 2))
     table.mark_full((1, 6))
-    table.remove(0, 1)
+    table.mark_full((5, 6))
+    assert table.bottleneck() == (0, 1)
+    table.mark_full((0, 1))
+    assert table.bottleneck() is None
+
+
+def test_all_edges_come_back_when_one_goes() -> None:
+    # Without 0 -> 3 it can be added for 0 -> 1 -> 3, which has no part in it.
+    edges = torch.tensor([[0, 1, 0, 3], [1, 3, 3, 4]])
+    table = FormanTable(NeighborSets(read_edges(edges, None, None, None)))
     for edge in list(table.edges):
         table.mark_full(edge)
     assert table.bottleneck() is None
+    table.remove(0, 3)
+    assert table.bottleneck() == (0, 1)
 
 
 def test_without_edges() -> None:

@@ -181,6 +181,19 @@ def test_edges_that_do_not_conduct_connect_nothing() -> None:
     assert changes.exhausted
 
 
+@pytest.mark.parametrize('tiny', [1e-14, 1e-40])
+def test_weights_of_too_different_sizes(tiny: float) -> None:
+    edges = edges_of(NETWORKS['barbell'])
+    bridge = (edges.sum(0) == 9) & (edges.diff(dim=0)[0].abs() == 1)
+    weight = torch.where(bridge, tiny, 1.0).double()
+    assert bridge.sum() == 2
+    with pytest.raises(ValueError, match=f'from {tiny} to 1'):
+        GTR(1).plan(edges, weight)
+    # This is far, and still one over the weight but for some digits.
+    near = GTR(1).plan(edges, torch.where(bridge, 1e-6, 1.0).double())
+    assert near.trace[0].item() == pytest.approx(25e6, rel=1e-5)
+
+
 @pytest.mark.parametrize('kind', ['undirected', 'lyapunov'])
 @pytest.mark.parametrize('size', [1, 2, 5])
 def test_complete_graphs_have_no_candidates(size: int, kind: Any) -> None:

@@ -62,6 +62,17 @@ def test_equals_the_naive_fit(numbers: list[int]) -> None:
     np.testing.assert_allclose(found, naive(values), rtol=1e-6, atol=1e-9)
 
 
+def test_of_equal_cuts_the_first() -> None:
+    # Their variances are equal on paper, and that of the second is smaller.
+    values = np.array([0.1, 0.2, 0.3])
+    fit = fit_two_gaussians(values)
+    assert fit is not None
+    assert fit.mean.tolist() == pytest.approx(
+        [mean for mean, _, _ in naive(values)]
+    )
+    assert fit.share[0] < 0.5
+
+
 def test_limits_of_the_library_of_the_paper() -> None:
     # GaussianMixture(2, random_state=0) of scikit-learn 1.9.1.
     known = {

@@ -170,7 +170,8 @@ def test_components_are_joined_first() -> None:
 
 def test_edges_that_do_not_conduct() -> None:
     # 0 - 1 - 2 - 0 with nothing on the last; 3 on its own but for such one.
-    edges = edges_of(nx.Graph([(0, 1), (1, 2), (0, 2), (2, 3)]))
+    edges = torch.tensor([[0, 1, 0, 2], [1, 2, 2, 3]])
+    edges = torch.cat([edges, edges.flip(0)], dim=1)
     weight = torch.tensor([1.0, 2, 0, 0] * 2)
     changes = ResistanceRewiring(1, 9).plan(edges, weight)
     assert events(changes, True) == [
@@ -233,6 +234,18 @@ def test_directed_kinds_of_undirected_graphs_are_classical(kind: Kind) -> None:
     changes = check(edges, None, 31, ResistanceRewiring(3, 3, kind=kind))
     classical = ResistanceRewiring(3, 3).plan(edges)
     assert torch.equal(changes.edge_index, classical.edge_index)
+
+
+def test_weights_that_differ_by_direction_make_a_digraph() -> None:
+    edges = edges_of(NETWORKS['gnm-19-dense'])
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.rand(edges.size(1), generator=generator).double() + 0.1
+    method = ResistanceRewiring(3, 3, kind='escape')
+    check(edges, weight, 19, method, mutual=False)
+    ignored = ResistanceRewiring(3, 3, kind='escape', weighted=False)
+    assert torch.equal(
+        ignored.plan(edges, weight).edge_index, method.plan(edges).edge_index
+    )
 
 
 def test_unheard_tokens_come_first() -> None:
@@ -301,7 +314,7 @@ def test_nothing_else_changes(data: Data, kind: Kind) -> None:
     assert not edge_set(changes.added) & edge_set(changes.removed)
     if causal:
         assert all(u <= v for u, v in edges)
-    else:
+    elif kind == 'undirected':
         assert edges == {(v, u) for u, v in edges}
     assert torch.equal(data.edge_index, before.edge_index)
     assert torch.equal(data.edge_weight, before.edge_weight)
