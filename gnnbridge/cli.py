@@ -93,11 +93,10 @@ def profile(
     Writes profile.json and report.html, one page that needs no network.
     """
     with _errors_in_one_line():
+        from gnnbridge.report.terminal import print_profile
+
         content = None if text is None else _read_text(text)
-        if out.exists() and not out.is_dir():
-            raise NotADirectoryError(
-                f"Expected '--out' to be a directory (got the file '{out}')."
-            )
+        _check_out(out)
         found = _profile(model, content, max_tokens, device, baseline)
         if text is not None:
             found.text['source'] = text.name
@@ -105,7 +104,127 @@ def profile(
             found.to_json(out / 'profile.json'),
             found.to_html(out / 'report.html'),
         ]
-    _print_profile(found, paths)
+    print_profile(found.to_dict(), found.summary(), paths)
+
+
+@app.command()
+def rewire(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help='A model directory or a name on the hub; by default the '
+            'small decoder that ships with the package.',
+            show_default=False,
+        ),
+    ] = None,
+    transform: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='The pattern to rewire to, such as sinks, bigbird or '
+            'top-k; may be repeated.',
+            show_default='causal-resistance',
+        ),
+    ] = None,
+    budget: Annotated[
+        int, typer.Option(help='Edges per token, its self-loop included.')
+    ] = 16,
+    sinks: Annotated[
+        int, typer.Option(help='First tokens that all later ones see.')
+    ] = 1,
+    hops: Annotated[
+        float | None,
+        typer.Option(
+            help='Depth for which resistances are matched, or inf; by '
+            'default what the model is measured to have.',
+            show_default=False,
+        ),
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help='Layers to rewire, as 0,2.', show_default='all'),
+    ] = None,
+    heads: Annotated[
+        str | None,
+        typer.Option(help='Heads to rewire, as 0,2.', show_default='all'),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            help='A UTF-8 text file to read; by default a page that ships '
+            'with the package.',
+            show_default=False,
+        ),
+    ] = None,
+    max_tokens: Annotated[
+        int, typer.Option(min=2, help='How many tokens to read at most.')
+    ] = 256,
+    pairs: Annotated[
+        int, typer.Option(help='Bindings in a retrieval sequence.')
+    ] = 16,
+    questions: Annotated[
+        int, typer.Option(help='How many keys are asked for.')
+    ] = 256,
+    seed: Annotated[int, typer.Option(help='Source of chance.')] = 0,
+    device: Annotated[
+        str, typer.Option(help="Where the model runs: 'cpu', 'cuda', ...")
+    ] = 'cpu',
+    out: Annotated[
+        Path, typer.Option(help='The directory to write to.')
+    ] = Path('rewired'),
+) -> None:
+    """Measure a model before and after its attention was rewired.
+
+    Writes rewire.json and rewire.png: the token graphs, their resistances,
+    perplexity and key-value retrieval.
+    """
+    with _errors_in_one_line():
+        from gnnbridge.profiling.rewiring import compare_rewiring
+        from gnnbridge.profiling.rewiring_settings import RewiringSettings
+        from gnnbridge.report.terminal import print_comparison
+        from gnnbridge.transforms.patterns import PATTERNS
+
+        names = dict.fromkeys(transform or ['causal-resistance'])
+        if unknown := [name for name in names if name not in PATTERNS]:
+            raise ValueError(
+                f"Expected '--transform' to be one of {', '.join(PATTERNS)} "
+                f'(got {", ".join(unknown)}).'
+            )
+        settings = RewiringSettings(
+            budget=budget,
+            sinks=sinks,
+            hops=hops,
+            layers=_numbers('--layers', layers),
+            heads=_numbers('--heads', heads),
+            max_tokens=max_tokens,
+            pairs=pairs,
+            questions=questions,
+            seed=seed,
+        )
+        content = None if text is None else _read_text(text)
+        _check_out(out)
+        transforms = {name: name for name in names}
+        found = compare_rewiring(
+            *_load(model, device), transforms, content, settings=settings
+        )
+        if text is not None:
+            found.text['source'] = text.name
+        paths = [
+            found.to_json(out / 'rewire.json'),
+            found.figure(out / 'rewire.png'),
+        ]
+    print_comparison(found.to_dict(), paths)
+
+
+def _numbers(option: str, given: str | None) -> tuple[int, ...] | None:
+    if given is None:
+        return None
+    try:
+        return tuple(int(number) for number in given.split(','))
+    except ValueError:
+        raise ValueError(
+            f"Expected '{option}' to be numbers with commas between them "
+            f"(got '{given}')."
+        ) from None
 
 
 @app.command()
@@ -138,6 +257,7 @@ def models(
     from gnnbridge.models.zoo import table
     from gnnbridge.models.zoo.sweep import sweep as run
     from gnnbridge.models.zoo.tiny import model_types
+    from gnnbridge.report.terminal import print_models
 
     with _errors_in_one_line():
         if unknown := sorted(set(only or ()) - set(model_types())):
@@ -156,33 +276,9 @@ def models(
             text = json.dumps(swept, indent=1) + '\n'
             (out / 'models.json').write_text(text, encoding='utf-8')
             (out / 'models.md').write_text(table.markdown(swept), 'utf-8')
-    _print_models(swept, table.rows(swept), table.counts(swept))
+    print_models(swept, table.rows(swept), table.counts(swept))
     if line := table.not_swept(swept):
         typer.echo(line, err=True)
-
-
-def _print_models(
-    swept: dict[str, Any], rows: list[dict[str, str]], counts: dict[str, int]
-) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    total = ', '.join(f'{n} {status}' for status, n in counts.items())
-    grid = Table(
-        title=f'causal language models of transformers {swept["transformers"]}',
-        caption=f'{len(rows)} entries: {total}',
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    for column in rows[0] if rows else ():
-        grid.add_column(column)
-    for row in rows:
-        grid.add_row(*row.values())
-    Console().print(grid)
-    for entry in swept['entries']:
-        if entry['status'] not in ('messages', 'mask') and len(rows) < 9:
-            typer.echo(f'{entry["model_type"]}: {entry["reason"]}')
 
 
 @contextmanager
@@ -226,21 +322,9 @@ def _profile(
     baseline: bool,
 ) -> Profile:
     from gnnbridge.models.convert import convert
-    from gnnbridge.models.embedded import load_embedded
-    from gnnbridge.models.loading import load_pretrained
     from gnnbridge.profiling.run import profile as run
 
-    _check_device(device)
-    if name is None:
-        model, tokenizer = load_embedded()
-        model = model.to(device)
-    else:
-        model, tokenizer = load_pretrained(name, device=device)
-    if tokenizer is None:
-        raise ValueError(
-            f"Expected a tokenizer with the model '{name}' (got none). Save "
-            'it into the same directory.'
-        )
+    model, tokenizer = _load(name, device)
     options: dict[str, Any] = {'max_tokens': max_tokens, 'baseline': baseline}
     try:
         return run(model, tokenizer, text, **options)
@@ -248,6 +332,30 @@ def _profile(
         # Where attention cannot be replaced it can be read; a note says so.
         convert(model, mode='mask')
         return run(model, tokenizer, text, **options)
+
+
+def _load(name: str | None, device: str) -> tuple[Any, Any]:
+    from gnnbridge.models.embedded import load_embedded
+    from gnnbridge.models.loading import load_pretrained
+
+    _check_device(device)
+    if name is None:
+        model, tokenizer = load_embedded()
+        return model.to(device), tokenizer
+    model, tokenizer = load_pretrained(name, device=device)
+    if tokenizer is None:
+        raise ValueError(
+            f"Expected a tokenizer with the model '{name}' (got none). Save "
+            'it into the same directory.'
+        )
+    return model, tokenizer
+
+
+def _check_out(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(
+            f"Expected '--out' to be a directory (got the file '{out}')."
+        )
 
 
 def _check_device(device: str) -> None:
@@ -261,40 +369,3 @@ def _check_device(device: str) -> None:
             "Expected '--device' to name a device that is there "
             f"(got '{device}')."
         ) from None
-
-
-def _print_profile(found: Profile, paths: list[Path]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    rows = found.summary()
-    table = Table(
-        title=Text(f'{found.model["name"]} on {found.text["source"]}'),
-        caption=None
-        if found.baseline is None
-        else 'in brackets: the same architecture with re-initialised weights',
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        show_lines=found.baseline is not None,
-    )
-    for column in rows[0]:
-        table.add_column(column, justify='right')
-    for row in rows:
-        # The baseline under the value: eight columns fit into 80 characters.
-        table.add_row(*(cell.replace(' (', '\n(') for cell in row.values()))
-    console = Console()
-    console.print(table)
-    error = found.parity['relative_error']
-    console.print(
-        Text(
-            f'Message passing gives the original {found.parity["outputs"]} '
-            f'to {error:.1e} of their scale.'
-        )
-    )
-    for note in found.notes:
-        console.print(Text(note))
-    for path in paths:
-        # Never folded, so that it can be copied whole.
-        console.print(Text(str(path)), soft_wrap=True)

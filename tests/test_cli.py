@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from gnnbridge import __version__
 from gnnbridge.cli import app
+from gnnbridge.transforms.patterns import PATTERNS
 
 PROSE = 'What was said early is retold many times on the way.\n' * 2
 
@@ -177,11 +179,13 @@ def test_device_that_is_not_there(device: str) -> None:
     assert f"is there (got '{device}')" in refusal(result)
 
 
-@pytest.mark.parametrize('command', [['--help'], ['profile', '--help']])
+@pytest.mark.parametrize(
+    'command', [['--help'], ['profile', '--help'], ['rewire', '--help']]
+)
 def test_help(command: list[str]) -> None:
     result = run(*command)
     assert result.exit_code == 0
-    assert 'profile' in result.stdout
+    assert (command[0] if len(command) > 1 else 'profile') in result.stdout
 
 
 def test_version_and_module_without_heavy_imports() -> None:
@@ -239,3 +243,216 @@ def test_an_old_architecture_is_profiled_with_a_note(
     assert result.exit_code == 0
     page = (tmp_path / 'report.html').read_text()
     assert 'not as message passing' in ' '.join(page.split())
+
+
+REWIRE = ('--budget', 8, '--pairs', 4, '--questions', 8)
+
+
+def test_rewire_writes_both_files_and_prints_a_table(
+    model_directory: Path, prose: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / 'deep' / 'out'
+    result = run(
+        *('rewire', model_directory, '--transform', 'sinks', *REWIRE),
+        *('--text', prose, '--out', out, '--max-tokens', 40),
+    )
+    assert result.exit_code == 0, result.stderr
+    record = json.loads((out / 'rewire.json').read_text())
+    assert [c['name'] for c in record['columns']] == ['before', 'sinks']
+    assert record['columns'][1]['edges'] == 8 * 40 - 28
+    assert record['text']['source'] == 'prose.txt'
+    assert (out / 'rewire.png').read_bytes().startswith(b'\x89PNG')
+    assert 'tiny-decoder on prose.txt' in result.stdout
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ['edges', 'per', 'layer', '820', '292', '0.356'] in rows
+    assert 'cut to its first 40 tokens' in result.stdout
+    for name in ('rewire.json', 'rewire.png'):
+        assert str(out / name) in result.stdout
+    assert 'sinks: graph' in result.stderr
+
+
+def test_rewire_by_default_is_the_embedded_decoder(tmp_path: Path) -> None:
+    result = run(
+        *('rewire', '--out', tmp_path, '--max-tokens', 64),
+        *('--questions', 32),
+    )
+    assert result.exit_code == 0, result.stderr
+    record = json.loads((tmp_path / 'rewire.json').read_text())
+    assert record['model']['name'] == 'Embedded decoder'
+    before, after = record['columns']
+    assert after['name'] == 'causal-resistance'
+    assert after['edges'] == 16 * 64 - 120
+    # Its card says 0.999.
+    assert before['retrieval']['accuracy'] >= 0.9
+    assert 'key-value stream' in record['task']['name']
+
+
+def test_rewire_options_reach_the_comparison(
+    model_directory: Path, prose: Path, tmp_path: Path
+) -> None:
+    result = run(
+        *('rewire', model_directory, '--text', prose, '--out', tmp_path),
+        *(*REWIRE, '--transform', 'bigbird', '--transform', 'window'),
+        *('--transform', 'bigbird', '--sinks', 2, '--hops', 'inf'),
+        *('--layers', '0,-1', '--heads', '1', '--seed', 3),
+        *('--max-tokens', 32, '--device', 'cpu'),
+    )
+    assert result.exit_code == 0, result.stderr
+    record = json.loads((tmp_path / 'rewire.json').read_text())
+    expected = {
+        'budget': 8,
+        'sinks': 2,
+        # Infinite, which JSON has not.
+        'hops': None,
+        'layers': [0, -1],
+        'heads': [1],
+        'max_tokens': 32,
+        'pairs': 4,
+        'questions': 8,
+        'seed': 3,
+        'transforms': ['bigbird', 'window'],
+    }
+    assert expected.items() <= record['settings'].items()
+    assert record['depth'] == {'hops': None, 'source': 'unlimited'}
+    assert 'sinks=2' in record['columns'][1]['transform']
+    assert 'seed=3' in record['columns'][1]['transform']
+    assert record['columns'][1]['shown']['head'] == 1
+
+
+def test_rewire_says_where_nothing_changes(
+    model_directory: Path, prose: Path, tmp_path: Path
+) -> None:
+    result = run(
+        *('rewire', model_directory, '--text', prose, '--out', tmp_path),
+        *('--transform', 'sinks', '--budget', 30, '--max-tokens', 30),
+        *('--pairs', 4, '--questions', 4),
+    )
+    assert result.exit_code == 0, result.stderr
+    assert 'At 30 edges per token nothing changes' in result.stdout
+    assert 'the text (30 tokens)' in ' '.join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ('options', 'said'),
+    [
+        (['--transform', 'wings'], "'--transform' to be one of window, sinks"),
+        (['--transform', 'sinks', '--budget', 1], 'number of sinks, 1 (got 1)'),
+        (['--transform', 'expander', '--budget', 4], 'at least 5'),
+        (['--budget', 0], "'budget' to be at least 1"),
+        (['--layers', '7'], "'layers' to choose from"),
+        (['--layers', 'all'], "'--layers' to be numbers"),
+        (['--heads', '7'], "'heads' to choose from 3 heads"),
+        (['--heads', '1;2'], "'--heads' to be numbers"),
+        (['--hops', 'nan'], "'hops' to be at least 0, or inf"),
+        (['--pairs', 1], "'pairs' to be at least 2"),
+        (['--questions', 0], "'questions' to be at least 1"),
+        (['--sinks', -1], "'sinks' to be at least 0"),
+        (['--device', 'abacus'], "(got 'abacus')"),
+    ],
+)
+def test_rewire_refuses_what_does_not_fit(
+    model_directory: Path, tmp_path: Path, options: list, said: str
+) -> None:
+    line = refusal(
+        run(
+            *('rewire', model_directory, '--out', tmp_path),
+            *('--questions', 4, '--max-tokens', 24, *options),
+        )
+    )
+    assert said in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rewire_refuses_too_short_a_text(tmp_path: Path) -> None:
+    directory, text = tmp_path / 'model', tmp_path / 'a.txt'
+    tiny_decoder().save_pretrained(directory)
+    byte_tokenizer(bos=False).save_pretrained(directory)
+    text.write_text('a')
+    line = refusal(run('rewire', directory, '--text', text))
+    assert 'at least two tokens (got 1)' in line
+    assert '(got nothing)' in refusal(
+        run('rewire', directory, '--text', tmp_path / 'b.txt')
+    )
+
+
+def test_rewire_refuses_a_file_to_write_into(
+    model_directory: Path, prose: Path
+) -> None:
+    line = refusal(run('rewire', model_directory, '--out', prose))
+    assert "'--out' to be a directory" in line
+
+
+def save_model(directory: Path, model: transformers.PreTrainedModel) -> Path:
+    model.save_pretrained(directory)
+    byte_tokenizer().save_pretrained(directory)
+    return directory
+
+
+def test_rewire_imposes_masks_on_old_architectures(
+    prose: Path, tmp_path: Path
+) -> None:
+    config = transformers.BloomConfig(
+        vocab_size=300, hidden_size=32, n_layer=1, n_head=4
+    )
+    model = save_model(
+        tmp_path / 'bloom', transformers.BloomForCausalLM(config)
+    )
+    result = run(
+        *('rewire', model, '--text', prose, '--out', tmp_path / 'out'),
+        *('--transform', 'window', *REWIRE, '--max-tokens', 24),
+    )
+    assert result.exit_code == 0, result.stderr
+    said = ' '.join(result.stdout.split())
+    assert 'not run as message passing' in said
+
+
+def test_rewire_refuses_other_models(prose: Path, tmp_path: Path) -> None:
+    size = {
+        'vocab_size': 257,
+        'hidden_size': 24,
+        'num_hidden_layers': 1,
+    }
+    bert = transformers.BertForMaskedLM(
+        transformers.BertConfig(
+            **size, num_attention_heads=2, intermediate_size=32
+        )
+    )
+    recurrent = transformers.MambaForCausalLM(transformers.MambaConfig(**size))
+    for name, model, said in [
+        ('bert', bert, 'whose tokens attend to later ones'),
+        ('mamba', recurrent, 'a model with attention'),
+    ]:
+        directory = save_model(tmp_path / name, model)
+        line = refusal(run('rewire', directory, '--text', prose))
+        assert said in line
+        assert type(model).__name__ in line
+
+
+def test_the_readme_names_all_patterns() -> None:
+    readme = (Path(__file__).parent.parent / 'README.md').read_text()
+    listed = re.search(r'`--transform` is one of (.*?), and may', readme, re.S)
+    assert re.split(r',\s+|\s+and\s+', listed[1]) == list(PATTERNS)
+
+
+@pytest.mark.slow
+def test_rewire_prints_what_the_readme_shows(tmp_path: Path) -> None:
+    readme = (Path(__file__).parent.parent / 'README.md').read_text()
+    command, shown = re.search(
+        r'<!-- gnnbridge (rewire .*) -->\n```\n(.*?)```', readme, re.DOTALL
+    ).groups()
+    result = run(*command.split(), '--out', tmp_path)
+    assert result.exit_code == 0, result.stderr
+
+    def cells(text: str) -> list[list[str]]:
+        lines = [re.split(r'  +', line.strip()) for line in text.splitlines()]
+        return [line for line in lines if len(line) > 1]
+
+    for row, printed in zip(cells(shown), cells(result.stdout), strict=True):
+        assert row[0] == printed[0]
+        for value, other in zip(row[1:], printed[1:], strict=True):
+            if not re.fullmatch(r'[-\d.,e]+', value):
+                assert value == other
+                continue
+            numbers = [float(x.replace(',', '')) for x in (value, other)]
+            # Another machine may round an answer to another token.
+            assert numbers[1] == pytest.approx(numbers[0], rel=0.05), row[0]

@@ -64,3 +64,20 @@ def test_the_correlations_are_those_of_the_benchmark(monkeypatch):
     shown = (folder / 'README.md').read_text()
     for table in tables(json.loads(path.read_text())).values():
         assert table in shown
+
+
+def test_the_figures_of_rewiring_are_those_of_the_benchmarks(monkeypatch):
+    folder = ROOT / 'benchmarks'
+    monkeypatch.syspath_prepend(str(folder))
+    import causal_edges
+    import rewiring_speed
+    from rewired.table import tables
+
+    def results(name):
+        return json.loads((folder / 'results' / f'{name}.json').read_text())
+
+    shown = (folder / 'README.md').read_text()
+    assert causal_edges.table(results('causal_edges')) in shown
+    assert rewiring_speed.table(results('rewiring_speed')) in shown
+    for table in tables(results('rewired_attention')).values():
+        assert table in shown

@@ -21,8 +21,15 @@ from gnnbridge.diagnostics.oversmoothing import (
 )
 from gnnbridge.diagnostics.oversmoothing import mean_cosine as mean_cosine
 from gnnbridge.diagnostics.oversmoothing import rank_collapse as rank_collapse
+from gnnbridge.diagnostics.token_graph import (
+    TokenGraphMetrics as TokenGraphMetrics,
+)
+from gnnbridge.diagnostics.token_graph import (
+    token_graph_metrics as token_graph_metrics,
+)
 
 __all__ = [
+    'TokenGraphMetrics',
     'attention_entropy',
     'dirichlet_energy',
     'effective_rank',
@@ -30,5 +37,6 @@ __all__ = [
     'rank_collapse',
     'sink_rate',
     'sink_score',
+    'token_graph_metrics',
     'uniform_sink_score',
 ]

@@ -25,6 +25,7 @@ class Reading:
     text: dict[str, Any]
     sink_tokens: int
     notes: list[str]
+    sink_notes: list[str]
 
 
 def read(
@@ -84,21 +85,25 @@ def read(
         },
         sink_tokens=min(SINK_TOKENS, len(ids)),
         notes=_reading_notes(len(ids), cut, limit < max_tokens),
+        sink_notes=_sink_notes(len(ids)),
     )
 
 
 def _reading_notes(count: int, cut: bool, by_context: bool) -> list[str]:
-    notes = []
-    if cut:
-        why = "the model's context" if by_context else 'max_tokens'
-        notes.append(f'The text was cut to its first {count} tokens ({why}).')
-    if count < SINK_TOKENS:
-        notes.append(
-            f'The text has {count} tokens, fewer than the {SINK_TOKENS} at '
-            'which sink rates are compared: they are taken over all of it, '
-            'and are higher than they would be over more.'
-        )
-    return notes
+    if not cut:
+        return []
+    why = "the model's context" if by_context else 'max_tokens'
+    return [f'The text was cut to its first {count} tokens ({why}).']
+
+
+def _sink_notes(count: int) -> list[str]:
+    if count >= SINK_TOKENS:
+        return []
+    return [
+        f'The text has {count} tokens, fewer than the {SINK_TOKENS} at which '
+        'sink rates are compared: they are taken over all of it, and are '
+        'higher than they would be over more.'
+    ]
 
 
 def outputs(model: PreTrainedModel, input_ids: Tensor) -> tuple[str, Tensor]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from gnnbridge.profiling.plain import plain, write_json
 
 
 @dataclass
@@ -49,15 +49,11 @@ class Profile:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data; values that are not finite are ``None``."""
-        return _plain(dataclasses.asdict(self))
+        return plain(dataclasses.asdict(self))
 
     def to_json(self, path: str | Path) -> Path:
         """Writes strict JSON to ``path`` and returns the path."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.to_dict(), allow_nan=False)
-        target.write_text(text, encoding='utf-8')
-        return target
+        return write_json(self.to_dict(), path)
 
     def to_html(self, path: str | Path) -> Path:
         """Writes the report, one self-contained page, and returns its path."""
@@ -103,14 +99,3 @@ def _summary_row(measures: dict[str, list[Any]], layer: int) -> dict[str, str]:
             for column, name in columns.items()
         },
     }
-
-
-def _plain(value: Any) -> Any:
-    """The same without numbers that JSON has not: they become ``None``."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import platform
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tqdm import tqdm
 
-from gnnbridge import __version__
 from gnnbridge.models.convert import (
     conversion_mode,
     convert,
@@ -22,6 +14,8 @@ from gnnbridge.models.convert import (
 )
 from gnnbridge.models.loading import reinitialize
 from gnnbridge.models.support import evaluation_mode
+from gnnbridge.profiling.clock import Clock
+from gnnbridge.profiling.description import describe, versions
 from gnnbridge.profiling.measures import SINK_EPSILON, Found, measure, uniform
 from gnnbridge.profiling.reading import compare, outputs, read
 from gnnbridge.profiling.result import Profile
@@ -96,7 +90,7 @@ def profile(
     steps = _STEPS if baseline else _STEPS[:-1]
     arrived_converted = is_converted(model)
     mode = conversion_mode(model) or 'messages'
-    with _Clock(steps, progress) as clock, evaluation_mode(model):
+    with Clock(steps, progress) as clock, evaluation_mode(model):
         with clock('tokenise'):
             reading = read(model, tokenizer, text, max_tokens)
             ids = reading.input_ids
@@ -134,7 +128,12 @@ def profile(
         baseline=None if again is None else again.as_baseline(),
         graphs=measured.graphs,
         resistance=measured.resistance,
-        notes=reading.notes + _notes(measured) + _NOTES[mode],
+        notes=[
+            *reading.notes,
+            *reading.sink_notes,
+            *_notes(measured),
+            *_NOTES[mode],
+        ],
         settings={
             'max_tokens': max_tokens,
             'sink_tokens': reading.sink_tokens,
@@ -143,46 +142,18 @@ def profile(
             'seed': seed,
             'threads': torch.get_num_threads(),
         },
-        versions=_versions(),
+        versions=versions(),
         timings=clock.timings,
     )
 
 
-class _Clock:
-    """A progress bar that keeps the wall time of every step."""
-
-    def __init__(self, steps: Sequence[str], progress: bool) -> None:
-        self.timings: dict[str, float] = {}
-        self.bar = tqdm(total=len(steps), disable=not progress, leave=False)
-
-    def __enter__(self) -> _Clock:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.close()
-
-    @contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        self.bar.set_description(step)
-        start = time.perf_counter()
-        yield
-        self.timings[step] = round(time.perf_counter() - start, 4)
-        self.bar.update()
-
-
 def _describe(model: PreTrainedModel, found: Found) -> dict[str, Any]:
     heads = sorted({len(row) for row in found.measures['entropy']})
-    name = str(model.config.name_or_path or type(model).__name__)
     return {
-        # A model from a directory has the directory's path for its name.
-        'name': Path(name).name if Path(name).is_dir() else name,
-        'architecture': type(model).__name__,
+        **describe(model),
         'num_layers': len(found.graphs),
         'num_heads': ' to '.join(str(n) for n in sorted({heads[0], heads[-1]})),
         'hidden_size': found.hidden_size,
-        'num_parameters': sum(p.numel() for p in model.parameters()),
-        'dtype': str(model.dtype).removeprefix('torch.'),
-        'device': str(model.device),
     }
 
 
@@ -200,12 +171,3 @@ def _notes(found: Found) -> list[str]:
             f'model numbers them {", ".join(map(str, numbers))}.'
         )
     return notes
-
-
-def _versions() -> dict[str, str]:
-    packages = ('torch', 'torch-geometric', 'transformers')
-    return {
-        'gnnbridge': __version__,
-        'python': platform.python_version(),
-        **{package: version(package) for package in packages},
-    }

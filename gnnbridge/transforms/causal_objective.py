@@ -55,20 +55,25 @@ class Objective(ABC):
     def join(self, first: Tensor, second: Tensor) -> Tensor:
         """The value of two sets of pairs from those of each."""
 
-    def value(self, walk: CausalWalk) -> tuple[int, float]:
-        """Unconnected pairs, and the resistance of the others."""
-        resistance, apart = self.measure(walk.conductance, self.pairs)
+    def value(self, walk: CausalWalk, first: int = 0) -> tuple[int, float]:
+        """Unconnected pairs, and the resistance of the others.
+
+        Args:
+            walk: The graph.
+            first: Rows before this one are left out.
+        """
+        conductance = walk.rate[first:, None] * walk.h[first:]
+        resistance, apart = self.measure(conductance, self.pairs[first:])
         return int(apart.sum()), float(self.reduce(resistance.unsqueeze(0)))
 
     def measure(
         self, conductance: Tensor, pairs: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Weighted resistances, 0 where there is none, and where that is."""
-        linked = conductance > 0
-        if linked.all():  # the usual case, in one pass
-            return pairs / conductance, torch.zeros_like(linked)
-        safe = conductance.where(linked, 1.0)
-        return pairs.where(linked, 0.0) / safe, (pairs > 0) & ~linked
+        resistance = pairs / conductance
+        apart = resistance.isinf()
+        # Not a number is what does not count and is not connected.
+        return resistance.nan_to_num_(nan=0.0, posinf=0.0), apart
 
     def of_row(self, a: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Unconnected pairs and value of row `a` alone, from ``[M, a]``."""

@@ -228,13 +228,17 @@ class CausalResistanceRewiring(Rewiring):
         def budget(has: int) -> int:
             return min(wanted - has, 0) if self.delete else max(wanted - has, 0)
 
-        exhausted = False
+        exhausted, above = False, walk.rate.new_zeros(())
         rows = best_rows(walk, weight, offer, objective, budget)
         for a, sources, adds in rows:
             for source in sources:
                 (log.add if adds else log.remove)(source, a)
+            # The rows so far are final.
+            own = (walk.rate[a] * walk.h[a, :a]).unsqueeze(0)
+            above = objective.join(above, objective.of_row(a, own)[1][0])
             if sources:
-                log.end_step(objective.value(walk)[1])
+                later = above.new_tensor(objective.value(walk, a + 1)[1])
+                log.end_step(float(objective.join(above, later)))
             # There are no more than a + 1 edges into a token.
             missing = min(wanted, a + 1) - int(weight[a].count_nonzero())
             exhausted |= missing < 0 if self.delete else missing > 0

@@ -46,9 +46,9 @@ def test_long_text_is_cut_and_it_is_said(
 def test_short_text_has_its_sink_rate_over_all_of_it() -> None:
     reading = read(tiny_decoder(), byte_tokenizer(), 'x' * 9, 256)
     assert reading.sink_tokens == 10
-    assert 'has 10 tokens, fewer than the 64' in reading.notes[0]
+    assert 'has 10 tokens, fewer than the 64' in reading.sink_notes[0]
     reading = read(tiny_decoder(), byte_tokenizer(), 'x' * 63, 256)
-    assert (reading.sink_tokens, reading.notes) == (64, [])
+    assert (reading.sink_tokens, reading.sink_notes) == (64, [])
 
 
 @pytest.mark.parametrize('text', ['', '  \n', 'x'])

@@ -116,3 +116,69 @@ def make_profile() -> Callable[..., dict[str, Any]]:
 def plain_page(make_profile: Callable[..., dict[str, Any]]) -> str:
     """A small page, drawn once for all tests that only read it."""
     return render(make_profile(layers=2, tokens=20))
+
+
+def _column(name: str, place: int, tokens: int) -> dict[str, Any]:
+    """Rows of a window that is narrower from column to column."""
+    window = max(tokens // (place + 1), 1)
+    rows = [[[max(i - window + 1, 0), i + 1]] for i in range(tokens)]
+    values = [10.0 ** (place + 1) + d for d in range(1, tokens)]
+    resistance = {
+        'total': 1000.0 * (place + 1),
+        'worst': 10.0 + place,
+        'worst_pair': [0, tokens - 1],
+        'hops': 1.5,
+    }
+    return {
+        'name': name,
+        'transform': None if place == 0 else f'Window({window})',
+        'edges': 120.0 / (place + 1),
+        'edges_by_layer': [120.0 / (place + 1)] * 2,
+        'graph': {
+            'num_tokens': tokens,
+            'unreachable_pairs': place,
+            'diameter': place + 1,
+            'resistance': resistance,
+            'gap': 0.5 / (place + 1),
+            'mean_curvature': 1.0 - place,
+            'least_curvature': 1.0 - 2 * place,
+        },
+        'even': {**resistance, 'total': 900.0},
+        'by_distance': {
+            'low': [0.5 * value for value in values],
+            'median': values,
+            'high': [2 * value for value in values],
+        },
+        'shown': {'layer': 0, 'head': 1, 'rows': rows},
+        'perplexity': {
+            'nats_per_token': 2.0 + place,
+            'perplexity': 7.0 + place,
+        },
+        'retrieval': {
+            'accuracy': 1.0 / (place + 1),
+            'absent_key_most': 0.125,
+        },
+    }
+
+
+def _make_comparison(*names: str, tokens: int = 12) -> dict[str, Any]:
+    named = ['before', *names]
+    return {
+        'model': {'name': 'synthetic-decoder'},
+        'text': {'source': 'a synthetic text'},
+        'task': {
+            'name': 'random tokens of the vocabulary',
+            'pairs': 8,
+            'questions': 40,
+            'tokens': 18,
+            'chance': 1 / 8,
+        },
+        'depth': {'hops': 1.5, 'source': 'measured mixing'},
+        'columns': [_column(n, p, tokens) for p, n in enumerate(named)],
+        'notes': ['Something to know.'],
+    }
+
+
+@pytest.fixture(scope='session')
+def make_comparison() -> Callable[..., dict[str, Any]]:
+    return _make_comparison
