@@ -53,7 +53,10 @@ def naive(
 
     def quotient_and_step(x: np.ndarray) -> tuple[float, np.ndarray]:
         root = np.sqrt(weights.sum(1))
-        operator = np.eye(len(x)) + weights / np.outer(root, root)
+        inverse = np.where(root > 0, 1 / np.where(root > 0, root, 1), 0)
+        operator = np.eye(len(x)) + weights * np.outer(inverse, inverse)
+        # A node without edges is a component.
+        operator += np.diag(root == 0)
         x = x - x @ root / (root @ root) * root
         moved = operator @ x
         quotient = x @ moved / (x @ x) - 1
@@ -143,6 +146,18 @@ def test_it_joins_components_and_nodes_without_edges() -> None:
     joined = nx.Graph(out.edge_index.T.tolist())
     assert nx.is_connected(joined)
     assert len(joined) == 11
+
+
+def test_nodes_without_edges_are_components() -> None:
+    graph = nx.disjoint_union(NETWORKS['gnm-31'], nx.empty_graph(3))
+    x = uniform(34, seed=2)
+    changes = FoSR(12, start=torch.from_numpy(x)).plan(
+        edges_of(graph), num_nodes=34
+    )
+    expected, trace = naive(nx.to_numpy_array(graph), 12, 5, x)
+    assert picks(changes) == expected
+    assert {31, 32, 33} < {node for pair in expected for node in pair}
+    assert changes.trace.tolist() == pytest.approx(trace, abs=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,16 @@ def test_bridges_stay() -> None:
     assert nx.is_tree(left)
 
 
+def test_edges_that_do_not_conduct_can_go_and_hold_nothing() -> None:
+    # The path 0 - 1 - 2, and nothing between 2 and 0, and 2 and 3.
+    edges = torch.tensor([[0, 1, 0, 2], [1, 2, 2, 3]])
+    weight = torch.tensor([1.0, 1.0, 0.0, 0.0])
+    changes = ProxyDelete(9, causal=True).plan(edges, weight)
+    assert changes.removed.T.tolist() == [[0, 2], [2, 3]]
+    assert changes.exhausted
+    assert changes.trace.tolist() == pytest.approx([0.5, 0.5, 0.5])
+
+
 def test_components_are_joined() -> None:
     graph = nx.disjoint_union_all(
         [nx.cycle_graph(4), nx.path_graph(3), nx.empty_graph(2)]

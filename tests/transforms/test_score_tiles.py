@@ -28,35 +28,41 @@ class Plain:
         return np.where(np.triu(~taken, 1), self.above / self.below, 0.0)
 
 
-@pytest.mark.parametrize('width', [3, 4, 128])
+def change_of(
+    step: int, size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """One that lowers, one that raises the terms above, one neither."""
+    u = 0.2 * rng.normal(size=size) * (rng.random(size) < 0.4)
+    return u, (rng.normal(size=size), -4 * u, np.zeros(size))[step % 3]
+
+
+@pytest.mark.parametrize('factor', [1e-3, 0.3, 4.0])
+@pytest.mark.parametrize('width', [2, 5, 128])
 @pytest.mark.parametrize('size', [2, 9, 16])
 def test_tiles_have_the_largest_quotient_of_all_pairs(
-    monkeypatch: pytest.MonkeyPatch, size: int, width: int
+    monkeypatch: pytest.MonkeyPatch, size: int, width: int, factor: float
 ) -> None:
     monkeypatch.setattr(score_tiles, '_WIDTH', width)
     monkeypatch.setattr(score_tiles, '_CHANGES', 5)
     rng = np.random.default_rng(size)
-    root = rng.normal(size=(2, size, size))
-    above, below = root @ root.transpose(0, 2, 1)
+    root = 0.4 * rng.normal(size=(size, size))
+    above, below = root @ root.T, (8 / factor) * np.eye(size)
     taken = np.triu(rng.random((size, size)) < 0.2, 1)
     taken |= taken.T
-    tiles = ScoreTiles(above, below, 0.3, taken)
-    plain = Plain(above, below, 0.3)
-    for _ in range(17):
+    tiles = ScoreTiles(above, below, factor, taken)
+    plain = Plain(above, below, factor)
+    for step in range(24):
         quotients = plain.quotients(taken)
         best = quotients.max()
         assert tiles.best() == pytest.approx(best)
-        least = 0.9 * best
         if best > 0:
-            places = np.argwhere(quotients >= least)
-            assert (
-                sorted(tiles.pairs_above(least).T.tolist()) == places.tolist()
-            )
-        s, t = rng.integers(size, size=2)
+            places = np.argwhere(quotients >= 0.9 * best)
+            found = tiles.pairs_above(0.9 * best)
+            assert sorted(found.T.tolist()) == places.tolist()
+        s, t = rng.integers(size, size=2).tolist()
         taken[[s, t], [t, s]] = True
-        # Some change few nodes, as edges do.
-        u, w = rng.normal(size=(2, size)) * 0.2 * (rng.random(size) < 0.4)
-        tiles.change(int(s), int(t), u, w)
+        u, w = change_of(step, size, rng)
+        tiles.change(s, t, u, w)
         plain.change(u, w)
 
 

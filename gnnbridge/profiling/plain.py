@@ -1,0 +1,28 @@
+"""Results as strict JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+
+def plain(value: Any) -> Any:
+    """The same without numbers that JSON has not: they become ``None``."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_json(value: Any, path: str | Path) -> Path:
+    """Writes plain data to ``path``, as one line, and returns the path."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(value, allow_nan=False)
+    target.write_text(text, encoding='utf-8')
+    return target
