@@ -94,6 +94,16 @@ def test_it_is_the_formula(name: str, method: Any) -> None:
         assert changes.exhausted == (len(expected) < 6)
 
 
+def test_the_eigenvalue_counts() -> None:
+    graph = nx.complement(nx.gnm_random_graph(10, 8, seed=35))
+    weights = plain(graph)
+    _, f = gap_of(weights, 1.0)
+    apart = {(u, v): abs(f[u] - f[v]) for u, v in nx.non_edges(nx.Graph(graph))}
+    pair = picks(ProxyAdd(1).plan(edges_of(graph)))
+    assert pair == naive(weights, weights > 0, 1, True)[0]
+    assert pair != [max(apart, key=lambda pair: apart[pair])]
+
+
 @pytest.mark.parametrize('method', [ProxyAdd, ProxyDelete])
 def test_weights_count_unless_they_shall_not(method: Any) -> None:
     graph = NETWORKS['gnm-31']
