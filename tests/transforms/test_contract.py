@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch_geometric.data import Batch, Data, HeteroData
+from torch_geometric.data import Batch, Data, HeteroData, InMemoryDataset
 from torch_geometric.datasets import FakeDataset
 from torch_geometric.transforms import Compose
 
@@ -239,11 +239,25 @@ def test_transforms_compose_and_preprocess(name, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['FoSR', 'SDRF', 'Diffusion', 'Shells'])
-def test_datasets_take_them(name):
-    dataset = FakeDataset(
-        num_graphs=3, avg_num_nodes=12, transform=METHODS[name]
-    )
-    assert all(data.edge_type is not None for data in dataset)
+def test_datasets_take_them(name, tmp_path):
+    class Windows(InMemoryDataset):
+        def __init__(self, root, **options):
+            super().__init__(root, **options)
+            self.load(self.processed_paths[0])
+
+        processed_file_names = ('data.pt',)
+
+        def process(self):
+            graphs = [sliding_window_graph(n, 2, 1) for n in (6, 9, 3)]
+            data = [self.pre_transform(graph) for graph in graphs]
+            self.save(data, self.processed_paths[0])
+
+    before = Windows(tmp_path, pre_transform=METHODS[name])
+    later = FakeDataset(num_graphs=3, avg_num_nodes=12, transform=METHODS[name])
+    for data in (*before, *later):
+        assert data.edge_type.size(0) == data.edge_index.size(1)
+    expected = METHODS[name](sliding_window_graph(9, 2, 1))
+    assert torch.equal(before[1].edge_index, expected.edge_index)
 
 
 @pytest.mark.parametrize('name', METHODS)
