@@ -163,10 +163,19 @@ class Recorder:
         self.events: list[tuple[int, int, bool, int]] = []
         self.step = 0
 
+    @property
+    def one_way(self) -> bool:
+        """Whether a pair of nodes may have an edge in one direction."""
+        graph = self.graph
+        return not (self.directed or graph.causal or graph.symmetric)
+
     @cached_property
     def present(self) -> set[tuple[int, int]]:
         """The edges that there are by now."""
-        return set(zip(*self.graph.edge_index.tolist(), strict=True))
+        edges = set(zip(*self.graph.edge_index.tolist(), strict=True))
+        for source, target, adds, _ in self.events:
+            (edges.add if adds else edges.discard)((source, target))
+        return edges
 
     def start(self, value: float) -> None:
         """The objective before the first step."""
@@ -207,10 +216,11 @@ class Recorder:
             u, v = min(u, v), max(u, v)
             ends = [(u, v)] if self.graph.causal else [(u, v), (v, u)]
         for source, target in ends:
-            if adds:
-                self.present.add((source, target))
-            elif (source, target) in self.present:
+            if not adds and self.one_way:
+                # An edge of a directed graph may lack its reverse.
+                if (source, target) not in self.present:
+                    continue
                 self.present.remove((source, target))
-            else:  # An edge of a directed graph without its reverse.
-                continue
+            elif adds and 'present' in self.__dict__:
+                self.present.add((source, target))
             self.events.append((source, target, adds, self.step))
