@@ -44,10 +44,10 @@ class FoSR(WeightedRewiring):
     edges depend on where it starts; more make better estimates, not always
     better edges. The gap may fall.
 
-    The trace is a spectral gap estimate, :math:`1 - x^\top \hat A x`
-    for the vector of length one that chose the last edge (the first, before
-    any), made orthogonal to :math:`s`: at no point less than the gap
-    :math:`\lambda_2` of the graph.
+    The trace is an estimate of the spectral gap :math:`\lambda_2`,
+    :math:`1 - x^\top \hat A x` for the vector that chose the last edge (the
+    first one, before any), made orthogonal to :math:`s` and of length one. It
+    is no less than the gap, and 1 if nothing is left of the vector.
 
     Directions do not count, and in a causal graph each edge goes to the later
     node. Components are joined as soon as the estimate tells them apart: a

@@ -65,19 +65,22 @@ class InputGraph:
         edge_weight: Their weights, ``[E]``, or ``None``.
         num_nodes: The number of nodes ``N``.
         causal: Whether only edges to later nodes may be added.
-        symmetric: Whether each edge has its reverse.
     """
 
     edge_index: Tensor
     edge_weight: Tensor | None
     num_nodes: int
     causal: bool
-    symmetric: bool
 
     @property
     def device(self) -> torch.device:
         """Where the edges live."""
         return self.edge_index.device
+
+    @cached_property
+    def symmetric(self) -> bool:
+        """Whether each edge has its reverse."""
+        return _is_symmetric(self.edge_index, self.num_nodes)
 
     @cached_property
     def skeleton(self) -> Skeleton:
@@ -150,7 +153,6 @@ def read_edges(
         edge_weight=edge_weight,
         num_nodes=num_nodes,
         causal=causal,
-        symmetric=_is_symmetric(edge_index, num_nodes),
     )
 
 

@@ -178,7 +178,9 @@ def test_a_start_that_says_nothing_gives_the_smallest_pairs() -> None:
     # The first eigenvector of a regular graph is constant.
     edges = edges_of(nx.cycle_graph(6))
     for start in (torch.ones(6), torch.zeros(6)):
+        before = start.clone()
         assert picks(FoSR(2, start=start).plan(edges)) == [(0, 2), (0, 3)]
+        assert torch.equal(start, before)
 
 
 def test_the_start_is_drawn_from_the_seed() -> None:
