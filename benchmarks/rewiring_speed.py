@@ -55,7 +55,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     'Expander': lambda: T.Expander(),
     "PyG's GDC, exact PPR": lambda: GDC(),
 }
-# CPU seconds of the published code and the bars. One thread, Python
+# CPU seconds of the published code, on a like machine. One thread, Python
 # 3.11, torch 2.13, numpy 2.4, numba 0.68; commits 1a7360c (FoSR), 2811ef6
 # (GTR), c14e91d with the loop's `break` mended (SDRF), a3b9422 (BORF, one batch
 # of 50), 21cd544 (AFRC, curvatures alone), 7b1f012 (ProxyAdd from one edge,
