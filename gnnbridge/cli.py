@@ -53,33 +53,38 @@ def _options(
     pass
 
 
+_Model = Annotated[
+    str | None,
+    typer.Argument(
+        help='A model directory or a name on the hub; by default the '
+        'small decoder that ships with the package.',
+        show_default=False,
+    ),
+]
+_Text = Annotated[
+    Path | None,
+    typer.Option(
+        help='A UTF-8 text file to read; by default a page that ships '
+        'with the package.',
+        show_default=False,
+    ),
+]
+_MaxTokens = Annotated[
+    int, typer.Option(min=2, help='How many tokens to read at most.')
+]
+_Device = Annotated[
+    str, typer.Option(help="Where the model runs: 'cpu', 'cuda', ...")
+]
+_Out = Annotated[Path, typer.Option(help='The directory to write to.')]
+
+
 @app.command()
 def profile(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help='A model directory or a name on the hub; by default the '
-            'small decoder that ships with the package.',
-            show_default=False,
-        ),
-    ] = None,
-    text: Annotated[
-        Path | None,
-        typer.Option(
-            help='A UTF-8 text file to read; by default a page that ships '
-            'with the package.',
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[
-        Path, typer.Option(help='The directory to write to.')
-    ] = Path('report'),
-    max_tokens: Annotated[
-        int, typer.Option(min=2, help='How many tokens to read at most.')
-    ] = 256,
-    device: Annotated[
-        str, typer.Option(help="Where the model runs: 'cpu', 'cuda', ...")
-    ] = 'cpu',
+    model: _Model = None,
+    text: _Text = None,
+    out: _Out = Path('report'),
+    max_tokens: _MaxTokens = 256,
+    device: _Device = 'cpu',
     baseline: Annotated[
         bool,
         typer.Option(
@@ -109,14 +114,7 @@ def profile(
 
 @app.command()
 def rewire(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help='A model directory or a name on the hub; by default the '
-            'small decoder that ships with the package.',
-            show_default=False,
-        ),
-    ] = None,
+    model: _Model = None,
     transform: Annotated[
         list[str] | None,
         typer.Option(
@@ -147,17 +145,8 @@ def rewire(
         str | None,
         typer.Option(help='Heads to rewire, as 0,2.', show_default='all'),
     ] = None,
-    text: Annotated[
-        Path | None,
-        typer.Option(
-            help='A UTF-8 text file to read; by default a page that ships '
-            'with the package.',
-            show_default=False,
-        ),
-    ] = None,
-    max_tokens: Annotated[
-        int, typer.Option(min=2, help='How many tokens to read at most.')
-    ] = 256,
+    text: _Text = None,
+    max_tokens: _MaxTokens = 256,
     pairs: Annotated[
         int, typer.Option(help='Bindings in a retrieval sequence.')
     ] = 16,
@@ -165,12 +154,8 @@ def rewire(
         int, typer.Option(help='How many keys are asked for.')
     ] = 256,
     seed: Annotated[int, typer.Option(help='Source of chance.')] = 0,
-    device: Annotated[
-        str, typer.Option(help="Where the model runs: 'cpu', 'cuda', ...")
-    ] = 'cpu',
-    out: Annotated[
-        Path, typer.Option(help='The directory to write to.')
-    ] = Path('rewired'),
+    device: _Device = 'cpu',
+    out: _Out = Path('rewired'),
 ) -> None:
     """Measure a model before and after its attention was rewired.
 

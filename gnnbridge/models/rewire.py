@@ -18,7 +18,11 @@ from gnnbridge.models.sources import (
     GivenGraph,
     Rule,
 )
-from gnnbridge.models.static_graph import StaticGraph, is_static
+from gnnbridge.models.static_graph import (
+    StaticGraph,
+    is_static,
+    sets_only_weights,
+)
 
 OneRewiring: TypeAlias = (
     BaseTransform | Data | Tensor | Callable[[int, Data], Data]
@@ -69,7 +73,8 @@ def rewire(
 
     Raises:
         TypeError: If ``what`` is none of these.
-        ValueError: If a layer, a head or an edge does not exist, or, at the
+        ValueError: If a layer, a head or an edge does not exist, a transform
+            changes nothing but weights, or, at the
             forward pass, if the graph has an edge that the layer's mask
             forbids (a later token in a decoder, one outside its window).
         NotImplementedError: If the model cannot be converted, or trains with
@@ -135,6 +140,12 @@ def _sources(
         return lambda: given
     if isinstance(what, BaseTransform):
         transform = what
+        if sets_only_weights(transform):
+            raise ValueError(
+                f'Expected a transform that changes edges (got {transform!r}, '
+                f'which changes weights: attention is computed anew on the '
+                f'edges). Let it add edges, or use another.'
+            )
         if is_static(transform):
             static = StaticGraph(transform, heads)
             return lambda: static

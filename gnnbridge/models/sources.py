@@ -92,6 +92,33 @@ class Rule:
         return Rule(self.source.to(device), self.start.to(device), heads)
 
 
+class KnownPairs:
+    """Pairs of the calls seen last: layers whose masks are the same share."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[Any, Pairs, Pairs]] = []
+
+    def of(
+        self, call: Call, graphs: Any, make: Callable[[Call], Pairs]
+    ) -> Pairs:
+        """The pairs of a call, made if they are not known.
+
+        Args:
+            call: The call.
+            graphs: What tells the graphs of one call from those of another.
+            make: Makes the pairs.
+        """
+        frame = call.slot.frame
+        key = (call.shape, int(frame.first_query), frame.first_key, graphs)
+        for known_key, own, pairs in self.entries:
+            if known_key == key and own is call.own:
+                return pairs
+        pairs = make(call)
+        # A model has two or three kinds of masks in one forward.
+        self.entries = [(key, call.own, pairs), *self.entries[:2]]
+        return pairs
+
+
 class GivenGraph:
     """Runs layers on one graph, the same for every sequence.
 
@@ -102,7 +129,7 @@ class GivenGraph:
     def __init__(self, rule: Rule, heads: Sequence[int] | None) -> None:
         self.rule, self.heads = rule, heads
         self.padding = Padding()
-        self.known: list[tuple[Any, Pairs, Pairs]] = []
+        self.known = KnownPairs()
 
     def pairs(self, call: Call) -> Pairs:
         """Pairs of the rewired graph for this call."""
@@ -119,15 +146,7 @@ class GivenGraph:
 
     @torch.compiler.disable
     def _looked_up(self, call: Call) -> Pairs:
-        frame = call.slot.frame
-        key = (call.shape, int(frame.first_query), frame.first_key)
-        for known_key, own, pairs in self.known:
-            if known_key == key and own is call.own:
-                return pairs
-        pairs = self._found(call)
-        # A model has two or three kinds of masks in one forward.
-        self.known = [(key, call.own, pairs), *self.known[:2]]
-        return pairs
+        return self.known.of(call, None, self._found)
 
     def _found(self, call: Call) -> Pairs:
         self.rule = self.rule.to(call.own.plan.device)

@@ -12,7 +12,7 @@ from gnnbridge.models.pairs import mask_of
 from gnnbridge.models.slots import Call, Pairs
 from gnnbridge.models.sources import (
     ComputedGraph,
-    GivenGraph,
+    KnownPairs,
     Padding,
     Rule,
     rewired_pairs,
@@ -30,6 +30,11 @@ def is_static(transform: BaseTransform) -> bool:
     if isinstance(transform, Compose):
         return all(is_static(part) for part in transform.transforms)
     return isinstance(transform, Rewiring) and transform.static
+
+
+def sets_only_weights(transform: BaseTransform) -> bool:
+    """Whether a transform changes nothing that a model would notice."""
+    return isinstance(transform, Rewiring) and transform.only_weights
 
 
 def _keeps_rows(transform: BaseTransform) -> bool:
@@ -69,31 +74,32 @@ class StaticGraph:
         self.transform, self.heads = transform, heads
         self.padding = Padding()
         self.planned: dict[int, Rule] = {}
-        self.given: dict[int, GivenGraph] = {}
+        self.known = KnownPairs()
+        self.judged: tuple[Pairs, bool] | None = None
         self.computed = ComputedGraph(lambda _, data: transform(data), heads)
 
     @torch.compiler.disable
     def pairs(self, call: Call) -> Pairs:
         """Pairs of the rewired graph for this call."""
         padding = self.padding.of(call)
-        if not _sees_all(call, padding.tolist()):
+        counts = tuple(padding.tolist())
+        if not self._sees_all(call, counts):
             return self.computed.pairs(call)
         total = int(call.slot.frame.first_query) + call.shape[2]
         device = call.own.plan.device
-        sizes = [total - count for count in padding.tolist()]
-        rules = [self._rule(size, device) for size in sizes]
-        if all(rule is rules[0] for rule in rules):
-            return self._given(rules[0]).pairs(call)
-        return rewired_pairs(call, rules, padding, self.heads)
+        rules = [self._rule(total - count, device) for count in counts]
+        # The padding tells the lengths, and these the graphs.
+        return self.known.of(
+            call,
+            counts,
+            lambda call: rewired_pairs(call, rules, padding, self.heads),
+        )
 
-    def _given(self, rule: Rule) -> GivenGraph:
-        """One source for all layers, which remembers their pairs."""
-        key = id(rule)
-        if key not in self.given:
-            given = GivenGraph(rule, self.heads)
-            given.padding = self.padding
-            self.given = {key: given}
-        return self.given[key]
+    def _sees_all(self, call: Call, padding: Sequence[int]) -> bool:
+        """The same for all layers that share a mask."""
+        if self.judged is None or self.judged[0] is not call.own:
+            self.judged = call.own, _sees_all(call, padding)
+        return self.judged[1]
 
     def _rule(self, size: int, device: torch.device) -> Rule:
         if size in self.planned:
@@ -117,7 +123,7 @@ class StaticGraph:
         return self.planned[size]
 
 
-def _sees_all(call: Call, padding: list[int]) -> bool:
+def _sees_all(call: Call, padding: Sequence[int]) -> bool:
     """Whether every token sees itself and all earlier ones, but padding."""
     own, frame = call.own, call.slot.frame
     if own.head_keep is not None or frame.first_key > 0:

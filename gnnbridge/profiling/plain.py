@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+
+@dataclass
+class Result:
+    """Base class of dataclasses of plain data."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain data; values that are not finite are ``None``."""
+        return plain(asdict(self))
+
+    def to_json(self, path: str | Path) -> Path:
+        """Writes strict JSON to ``path`` and returns the path."""
+        return write_json(self.to_dict(), path)
 
 
 def plain(value: Any) -> Any:

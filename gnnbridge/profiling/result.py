@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gnnbridge.profiling.plain import plain, write_json
+from gnnbridge.profiling.plain import Result
 
 
 @dataclass
-class Profile:
+class Profile(Result):
     """What :func:`profile` found; plain data throughout.
 
     Attributes:
@@ -46,14 +45,6 @@ class Profile:
     settings: dict[str, Any]
     versions: dict[str, str]
     timings: dict[str, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as plain data; values that are not finite are ``None``."""
-        return plain(dataclasses.asdict(self))
-
-    def to_json(self, path: str | Path) -> Path:
-        """Writes strict JSON to ``path`` and returns the path."""
-        return write_json(self.to_dict(), path)
 
     def to_html(self, path: str | Path) -> Path:
         """Writes the report, one self-contained page, and returns its path."""

@@ -12,7 +12,7 @@ from gnnbridge.diagnostics.token_graph import (
     resistance_metrics,
     token_graph_metrics,
 )
-from gnnbridge.profiling.plain import plain, write_json
+from gnnbridge.profiling.plain import Result
 from gnnbridge.profiling.token_graphs import ModelGraph
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Column:
 
 
 @dataclass
-class RewiringReport:
+class RewiringReport(Result):
     """What :func:`compare_rewiring` found; plain data throughout.
 
     Attributes:
@@ -108,14 +108,6 @@ class RewiringReport:
     settings: dict[str, Any]
     versions: dict[str, str]
     timings: dict[str, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as plain data; values that are not finite are ``None``."""
-        return plain(dataclasses.asdict(self))
-
-    def to_json(self, path: str | Path) -> Path:
-        """Writes strict JSON to ``path`` and returns the path."""
-        return write_json(self.to_dict(), path)
 
     def figure(self, path: str | Path) -> Path:
         """Draws graphs and metrics to a PNG or SVG file, by its ending.

@@ -60,6 +60,11 @@ class Rewiring(BaseTransform):
     def __init__(self, *, causal: bool | None = None) -> None:
         self.causal = causal
 
+    @property
+    def only_weights(self) -> bool:
+        """Whether nothing but the weights of edges changes."""
+        return False
+
     @abstractmethod
     def _plan(self, graph: InputGraph) -> Changes:
         """The changes to a checked graph."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Literal, get_args
 
 import torch
@@ -120,6 +121,15 @@ class CausalResistanceRewiring(Rewiring):
         """Whether tokens are gone through in order."""
         begins = self.start is None or getattr(self.start, 'prefix', False)
         return self.edges_per_token is not None and begins
+
+    def on_causal(self, n: int, device: torch.device | None = None) -> Data:
+        """Built up from what `start` leaves; the full graph is not made."""
+        if not self.static or not isinstance(self.start, Rewiring):
+            return super().on_causal(n, device)
+        # All other pairs of tokens are candidates, as they are without it.
+        grown = copy.copy(self)
+        grown.start = None
+        return grown(self.start.on_causal(n, device))
 
     def _check(self) -> None:
         budgets = {

@@ -92,6 +92,11 @@ class RunwayRewiring(Rewiring):
             num_edges = check_size('num_edges', num_edges, minimum=0)
         self.num_edges, self.strength, self.hops = num_edges, strength, hops
 
+    @property
+    def only_weights(self) -> bool:
+        """Whether no edge is added."""
+        return self.num_edges == 0
+
     def _plan(self, graph: InputGraph) -> AtOnce:
         given = graph.edge_index.cpu().numpy()
         if given.shape[1] == 0:

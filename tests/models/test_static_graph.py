@@ -13,6 +13,7 @@ from gnnbridge.graph import causal_graph, sliding_window_graph
 from gnnbridge.models.static_graph import is_static
 from gnnbridge.transforms.attention_sinks import AttentionSinks
 from gnnbridge.transforms.causal_resistance import CausalResistanceRewiring
+from gnnbridge.transforms.runway import RunwayRewiring
 from gnnbridge.transforms.sliding_window import SlidingWindow
 
 LENGTH = 11
@@ -282,6 +283,14 @@ def test_bad_mappings():
         gb.rewire(model, {0: 3}),
     ):
         pass
+
+
+def test_weights_alone_would_be_ignored():
+    model = architectures.build('llama')
+    inputs = architectures.inputs_for(model, LENGTH)
+    with pytest.raises(ValueError, match='changes weights'):
+        logits(model, RunwayRewiring(), inputs)
+    assert logits(model, RunwayRewiring(3), inputs).isfinite().all()
 
 
 def test_a_transform_must_keep_the_tokens():

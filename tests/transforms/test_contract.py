@@ -15,7 +15,12 @@ from torch_geometric.datasets import FakeDataset
 from torch_geometric.transforms import Compose
 
 import gnnbridge.transforms as T
-from gnnbridge.graph import causal_graph, is_causal, sliding_window_graph
+from gnnbridge.graph import (
+    causal_graph,
+    is_causal,
+    roots,
+    sliding_window_graph,
+)
 
 METHODS = {
     'GTR': T.GTR(3),
@@ -112,6 +117,7 @@ def rewired_or_refused(name, data):
     except ValueError:
         if name != 'GTR-directed':
             raise
+        assert roots(data).numel() > 1
         return None
 
 
@@ -284,6 +290,37 @@ def test_degenerate_graphs(name, data):
     assert not any(u == v for u, v in new)
     assert out.edge_index.size(1) == len(pairs(out.edge_index))
     assert changes.step.numel() == changes.edge_index.size(1)
+
+
+STATIC = {
+    **METHODS,
+    'CausalResistanceRewiring-start': T.CausalResistanceRewiring(
+        edges_per_token=4, start=T.AttentionSinks(2, 1), weighted=False
+    ),
+    'CausalResistanceRewiring-start-anywhere': T.CausalResistanceRewiring(
+        3, hops=2.0, start=T.SlidingWindow(2), weighted=False
+    ),
+}
+
+
+ON_MODELS = [name for name, method in STATIC.items() if method.static]
+
+
+@pytest.mark.parametrize('name', ON_MODELS)
+def test_what_is_known_of_causal_graphs_is_what_comes_out(name):
+    method = STATIC[name]
+    for n in (1, 2, 9):
+        expected = pairs(method(causal_graph(n)).edge_index)
+        assert pairs(method.on_causal(n).edge_index) == expected
+
+
+@pytest.mark.parametrize(
+    'name', [name for name in ON_MODELS if STATIC[name].prefix]
+)
+def test_rows_that_are_said_to_stay_do(name):
+    long = pairs(STATIC[name].on_causal(11).edge_index)
+    short = pairs(STATIC[name].on_causal(7).edge_index)
+    assert {(j, i) for j, i in long if i < 7} == short
 
 
 @pytest.mark.parametrize('name', METHODS)
