@@ -30,23 +30,14 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+from embedded_model import IDS, VOCABULARY
 from rewired.figure import draw
-from rewired.patterns import NAMES, ORACLES, RANDOM, Patterns
+from rewired.patterns import NAMES, ORACLES, Patterns
 
 import gnnbridge as gb
 from gnnbridge.datasets.retrieval import RetrievalBatch, key_value_retrieval
 from gnnbridge.datasets.text import byte_windows, python_corpus
-from gnnbridge.datasets.vocabulary import StreamVocabulary
-from gnnbridge.models.embedded.tokenizer import NUM_SYMBOLS, SPECIAL_TOKENS
 
-IDS = {token: 256 + place for place, token in enumerate(SPECIAL_TOKENS)}
-VOCABULARY = StreamVocabulary(
-    bos=IDS['<bos>'],
-    query=IDS['<q>'],
-    first_key=IDS['<k0>'],
-    first_value=IDS['<v0>'],
-    num_symbols=NUM_SYMBOLS,
-)
 TOKENS, TEXTS, STREAMS, PAIRS = 256, 16, 64, 16
 BUDGETS = (4, 8, 16, 32, 64)
 SEEDS = (0, 1, 2)
@@ -69,7 +60,7 @@ class Trial:
 
         self.text, measured = sample('held_out'), sample('train')
         self.streams: RetrievalBatch | None = None
-        if model.config.vocab_size >= 256 + len(SPECIAL_TOKENS):
+        if model.config.vocab_size > max(IDS.values()):
             self.streams = key_value_retrieval(
                 STREAMS, PAIRS, VOCABULARY, generator=generator
             )
@@ -121,10 +112,6 @@ def measure_model(
     work = [(p, b) for p in NAMES for b in BUDGETS if b < tokens]
     curves: dict[str, Any] = {}
     for pattern, budget in tqdm(work, desc=name):
-        if pattern not in RANDOM:
-            # The same for all seeds, unless it was measured.
-            for trial in trials[1:]:
-                trial.patterns.made.update(fixed(trials[0].patterns.made))
         runs = [
             trial.on(pattern, budget, seed)
             for seed, trial in zip(SEEDS, trials, strict=True)
@@ -139,17 +126,6 @@ def measure_model(
         'full': spread(full),
         'patterns': curves,
     }
-
-
-def fixed(made: dict[Any, Any]) -> dict[Any, Any]:
-    """Patterns that depend on neither the seed nor the model."""
-    same = (
-        'window',
-        'window + 1 sink',
-        'window + 4 sinks',
-        'causal resistance',
-    )
-    return {key: what for key, what in made.items() if key[0] in same}
 
 
 def verdicts(models: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -53,26 +54,16 @@ class Patterns:
         self.graphs, self.num_tokens = graphs, num_tokens
         self.hops = float(sum(data.mixing.double().mean() for data in graphs))
         self.mean = [mean_graph(data, num_tokens) for data in graphs]
-        self.made: dict[Any, Any] = {}
 
     def make(self, name: str, budget: int, seed: int) -> Any:
         """What :func:`gnnbridge.rewire` takes, or ``None`` if there is none."""
-        key = name, budget, seed if name in RANDOM else None
-        if key not in self.made:
-            self.made[key] = self._make(name, budget, seed)
-        return self.made[key]
-
-    def _make(self, name: str, budget: int, seed: int) -> Any:
         if name in FIXED:
             kind, sinks = FIXED[name]
             if budget <= sinks + 1 or (kind == 'expander' and budget < 5):
                 return None
             hops = self.hops if name.endswith('depth') else None
-            transform = pattern(
-                kind, budget, self.num_tokens,
-                sinks=sinks, seed=seed, hops=hops,
-            )  # fmt: skip
-            return transform(causal_graph(self.num_tokens))
+            seed = seed if name in RANDOM else 0
+            return fixed_graph(kind, budget, self.num_tokens, sinks, seed, hops)
         if name == 'mean attention':
             return {
                 layer: top_k(data, budget)
@@ -88,6 +79,22 @@ class Patterns:
         if name == 'top-k of mean attention':
             return pattern('top-k', budget, self.num_tokens)
         return top_k_of_heads(budget)
+
+
+@cache
+def fixed_graph(
+    kind: str,
+    budget: int,
+    num_tokens: int,
+    sinks: int,
+    seed: int,
+    hops: float | None,
+) -> Data:
+    """The graph of a pattern, the same for all models and samples."""
+    transform = pattern(
+        kind, budget, num_tokens, sinks=sinks, seed=seed, hops=hops
+    )
+    return transform(causal_graph(num_tokens))
 
 
 def mean_graph(batch: Data, num_tokens: int) -> Data:
