@@ -6,15 +6,17 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from gnnbridge.diagnostics.sequences import (
-    Graphs,
-    as_layers,
-    node_sequence,
-    sequence_starts,
-    sum_into,
-    tensor_of,
+from gnnbridge.diagnostics.edges import (
+    Edges,
+    check_dense,
+    check_sign,
+    dense_length,
+    dense_query_mean,
+    query_mean,
+    row_sums,
+    stack_layers,
 )
-from gnnbridge.graph.checks import at_least_float32
+from gnnbridge.diagnostics.sequences import Graphs, as_layers, tensor_of
 
 
 def sink_rate(
@@ -58,11 +60,11 @@ def sink_rate(
             among them, or a graph has no per-head attention.
     """
     if isinstance(graphs, Tensor):
-        score = _dense_score(graphs, tokens, token)
+        score = dense_score(graphs, tokens, token)
         return (score > epsilon).to(score.dtype).mean(-1)
     rates = [
         (score > epsilon).to(score.dtype).mean()
-        for score in _graph_scores(graphs, tokens, token)
+        for score in graph_scores(graphs, tokens, token)
     ]
     return torch.stack(rates)
 
@@ -103,9 +105,9 @@ def sink_score(
         ValueError: As :func:`sink_rate`; or if layers differ in heads.
     """
     if isinstance(graphs, Tensor):
-        return _dense_score(graphs, tokens, token)
-    scores = _graph_scores(graphs, tokens, token)
-    return _stack_layers([score.mean(0) for score in scores])
+        return dense_score(graphs, tokens, token)
+    scores = graph_scores(graphs, tokens, token)
+    return stack_layers([score.mean(0) for score in scores])
 
 
 def uniform_sink_score(tokens: int) -> float:
@@ -155,106 +157,43 @@ def attention_entropy(graphs: Graphs | Tensor) -> Tensor:
             attention, or layers differ in heads.
     """
     if isinstance(graphs, Tensor):
-        attention = _check_dense(graphs)
-        _check_sign(attention)
+        attention = check_dense(graphs)
+        check_sign(attention)
         rows = torch.special.entr(attention).sum(-1)
-        queries = (attention.sum(-1) > 0).sum(-1)
-        return rows.sum(-1) / queries.clamp(min=1)
-    layers = as_layers(graphs)
-    return _stack_layers(
-        [_graph_entropy(graph, layer) for layer, graph in enumerate(layers)]
+        return dense_query_mean(rows, attention.sum(-1))
+    return stack_layers(
+        [
+            _entropy(graph, layer)
+            for layer, graph in enumerate(as_layers(graphs))
+        ]
     )
 
 
-def _graph_entropy(graph: Data, layer: int) -> Tensor:
+def _entropy(graph: Data, layer: int) -> Tensor:
     attention = tensor_of(graph, 'edge_attr', layer, 2)
-    _check_sign(attention)
-    starts = sequence_starts(graph)
-    target = graph.edge_index[1]
-    mass = sum_into(graph.num_nodes, target, attention)
-    entropy = sum_into(graph.num_nodes, target, torch.special.entr(attention))
-    sequence = node_sequence(starts)
-    size = len(starts) - 1
-    queries = sum_into(size, sequence, (mass > 0).to(mass.dtype))
-    return (sum_into(size, sequence, entropy) / queries.clamp(min=1)).mean(0)
+    check_sign(attention)
+    rows, mass = (
+        row_sums(graph, values)
+        for values in (torch.special.entr(attention), attention)
+    )
+    return query_mean(graph, rows, mass)
 
 
-def _graph_scores(
+def graph_scores(
     graphs: Graphs, tokens: int | None, token: int
 ) -> list[Tensor]:
     """The score of each sequence and head, ``[B, H]`` for each layer."""
     scores = []
     for layer, graph in enumerate(as_layers(graphs)):
-        attention = tensor_of(graph, 'edge_attr', layer, 2)
-        if graph.get('num_queries') is not None:
-            raise ValueError(
-                f'Expected a graph in which every token queries (got a cache '
-                f'graph with fewer queries than keys at layer {layer}).'
-            )
-        starts = sequence_starts(graph)
-        first, length = starts[:-1], _lengths(starts.diff(), tokens, token)
-        source, target = graph.edge_index
-        sequence = node_sequence(starts)[target]
-        query = target - first[sequence]
-        seen = (source - first[sequence] == token) & (query >= token)
-        seen &= query < length[sequence]
-        total = sum_into(len(first), sequence[seen], attention[seen])
-        scores.append(total / (length - token).unsqueeze(-1))
+        edges = Edges.of(graph, layer, tokens, token)
+        seen = (edges.key == token) & (edges.query >= token) & edges.counted
+        total = edges.total(edges.attention, seen)
+        scores.append(total / (edges.length - token).unsqueeze(-1))
     return scores
 
 
-def _dense_score(attention: Tensor, tokens: int | None, token: int) -> Tensor:
-    attention = _check_dense(attention)
-    size = torch.tensor([attention.size(-1)])
-    length = int(_lengths(size, tokens, token))
+def dense_score(attention: Tensor, tokens: int | None, token: int) -> Tensor:
+    """The score of each head of dense attention, ``[..., H]``."""
+    attention = check_dense(attention)
+    length = dense_length(attention, tokens, token)
     return attention[..., token:length, token].mean(-1)
-
-
-def _lengths(sizes: Tensor, tokens: int | None, token: int) -> Tensor:
-    """How many tokens of each sequence count."""
-    shortest = int(sizes.min())
-    if tokens is not None and shortest < tokens:
-        raise ValueError(
-            f'Expected sequences of at least tokens={tokens} tokens (got one '
-            f'of {shortest}). Use tokens=None for whole sequences instead.'
-        )
-    end = shortest if tokens is None else tokens
-    if not 0 <= token < end:
-        raise ValueError(
-            f"Expected 'token' to be one of the first {end} tokens, 0 to "
-            f'{end - 1} (got {token}).'
-        )
-    return sizes if tokens is None else torch.full_like(sizes, tokens)
-
-
-def _check_dense(attention: Tensor) -> Tensor:
-    shape = tuple(attention.shape)
-    if len(shape) < 3 or shape[-1] != shape[-2] or 0 in shape:
-        raise ValueError(
-            f'Expected dense attention of shape [..., H, T, T] (got {shape}).'
-        )
-    if not attention.is_floating_point():
-        raise TypeError(
-            f'Expected floating-point attention (got {attention.dtype}).'
-        )
-    return at_least_float32(attention)
-
-
-def _check_sign(attention: Tensor) -> None:
-    lowest = attention.min() if attention.numel() else attention.new_zeros(())
-    if not lowest >= 0:
-        raise ValueError(
-            f'Expected non-negative attention, as entropy needs (got '
-            f'{lowest.item():.4g}). Use one softmax map of differential '
-            f'attention at a time instead.'
-        )
-
-
-def _stack_layers(layers: list[Tensor]) -> Tensor:
-    heads = [layer.size(0) for layer in layers]
-    if len(set(heads)) > 1:
-        raise ValueError(
-            f'Expected the same number of heads in every layer (got {heads}). '
-            f'Use one layer at a time instead.'
-        )
-    return torch.stack(layers)

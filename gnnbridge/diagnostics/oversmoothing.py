@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gnnbridge.diagnostics.ranks import effective_rank as effective_rank
+from gnnbridge.diagnostics.ranks import mean_cosine as mean_cosine
+from gnnbridge.diagnostics.ranks import rank_collapse as rank_collapse
+from gnnbridge.diagnostics.ranks import stable_rank as stable_rank
 from gnnbridge.diagnostics.sequences import (
     Graphs,
     as_layers,
-    mean_over_sequences,
     node_sequence,
     sequence_starts,
     sum_into,
@@ -92,127 +95,6 @@ def dirichlet_energy(
             _energy(states, graph.edge_index, weight, starts, normalized)
         )
     return torch.stack([energy.mean() for energy in energies])
-
-
-def effective_rank(x: Tensor | Graphs) -> Tensor:
-    r"""Effective rank of the hidden states, from one to their rank.
-
-    .. math::
-        \mathrm{erank}(X) = \exp \Bigl( - \sum_k p_k \ln p_k \Bigr), \qquad
-        p_k = \frac{\sigma_k}{\sum_l \sigma_l}
-
-    with :math:`\sigma` the singular values (`Roy and Vetterli, 2007
-    <https://ieeexplore.ieee.org/document/7098875>`_); 0 for a zero matrix.
-
-    Args:
-        x: Hidden states, or token graphs with hidden states in ``x``.
-
-    Shapes:
-        - **hidden states:** :math:`(*, N, d)`
-        - **output:** :math:`(L)` for graphs, otherwise :math:`(*)`
-
-    Returns:
-        The effective rank, in float32 or the wider dtype of the input; for
-        graphs the mean over the sequences of a layer.
-
-    Raises:
-        TypeError: If `x` is neither a tensor nor graphs.
-        ValueError: If a graph has no hidden states, or the shape is wrong.
-    """
-    return mean_over_sequences(x, _effective_rank)
-
-
-def rank_collapse(x: Tensor | Graphs) -> Tensor:
-    r"""Relative distance of the hidden states from all tokens being equal.
-
-    The residual of `Dong et al., 2021 <https://arxiv.org/abs/2103.03404>`_,
-
-    .. math::
-        \frac{\lVert X - \mathbf{1} \bar{x}^\top \rVert_{1,\infty}}
-        {\lVert X \rVert_{1,\infty}}, \qquad
-        \lVert X \rVert_{1,\infty}
-        = \sqrt{\lVert X \rVert_1 \lVert X \rVert_\infty}
-
-    with :math:`\lVert \cdot \rVert_1` the largest column sum and
-    :math:`\lVert \cdot \rVert_\infty` the largest row sum of absolute
-    values, and :math:`\bar{x}` the mean token. 0 is full collapse.
-
-    .. note::
-        The paper subtracts the closest vector without saying in which norm;
-        the mean is the closest one in the Frobenius norm.
-
-    Args:
-        x: Hidden states, or token graphs with hidden states in ``x``.
-
-    Shapes:
-        - **hidden states:** :math:`(*, N, d)`
-        - **output:** :math:`(L)` for graphs, otherwise :math:`(*)`
-
-    Returns:
-        The residual, in float32 or the wider dtype of the input; for graphs
-        the mean over the sequences of a layer. 0 for a zero matrix.
-
-    Raises:
-        TypeError: If `x` is neither a tensor nor graphs.
-        ValueError: If a graph has no hidden states, or the shape is wrong.
-    """
-    return mean_over_sequences(x, _rank_collapse)
-
-
-def mean_cosine(x: Tensor | Graphs) -> Tensor:
-    r"""Mean cosine similarity between different tokens.
-
-    .. math::
-        \frac{1}{N (N - 1)} \sum_{i \ne j}
-        \frac{\langle x_i, x_j \rangle}{\lVert x_i \rVert \lVert x_j \rVert}
-
-    A token of norm zero has similarity 0 to all.
-
-    Args:
-        x: Hidden states, or token graphs with hidden states in ``x``.
-
-    Shapes:
-        - **hidden states:** :math:`(*, N, d)`
-        - **output:** :math:`(L)` for graphs, otherwise :math:`(*)`
-
-    Returns:
-        The similarity, in float32 or the wider dtype of the input; for
-        graphs the mean over the sequences of a layer.
-
-    Raises:
-        TypeError: If `x` is neither a tensor nor graphs.
-        ValueError: If there are fewer than two tokens, a graph has no hidden
-            states, or the shape is wrong.
-    """
-    return mean_over_sequences(x, _mean_cosine)
-
-
-def _effective_rank(x: Tensor) -> Tensor:
-    sigma = torch.linalg.svdvals(x)
-    total = sigma.sum(-1)
-    share = sigma / total.masked_fill(total == 0, 1.0).unsqueeze(-1)
-    rank = torch.special.entr(share).sum(-1).exp()
-    return rank.masked_fill(total == 0, 0.0)
-
-
-def _rank_collapse(x: Tensor) -> Tensor:
-    norm = _composite_norm(x)
-    residual = _composite_norm(x - x.mean(-2, keepdim=True))
-    return residual / norm.masked_fill(norm == 0, 1.0)
-
-
-def _composite_norm(x: Tensor) -> Tensor:
-    size = x.abs()
-    return (size.sum(-2).amax(-1) * size.sum(-1).amax(-1)).sqrt()
-
-
-def _mean_cosine(x: Tensor) -> Tensor:
-    num_tokens = x.size(-2)
-    if num_tokens < 2:
-        raise ValueError(f'Expected at least two tokens (got {num_tokens}).')
-    unit = torch.nn.functional.normalize(x, dim=-1)
-    pairs = unit.sum(-2).square().sum(-1) - unit.square().sum((-2, -1))
-    return pairs / (num_tokens * (num_tokens - 1))
 
 
 def _tensor_energy(

@@ -21,7 +21,14 @@ from gnnbridge.models.attend import Attention, are_many
 from gnnbridge.models.masks import StructuralMask
 from gnnbridge.models.pairs import dense_weights, mask_pairs, pair_bias
 from gnnbridge.models.selections import selected
-from gnnbridge.models.slots import Call, Pairs, Rows, Slot, get_slot
+from gnnbridge.models.slots import (
+    Call,
+    Pairs,
+    Rows,
+    Slot,
+    Vectors,
+    get_slot,
+)
 from gnnbridge.models.versions import mask_queries
 from gnnbridge.nn.plan import Structure
 from gnnbridge.nn.run import Options
@@ -192,7 +199,8 @@ def graph_attention(
         assert alpha is not None  # asked for
         return out, alpha
 
-    call = Call(slot, shape, own, own, attend, attention.options.scale)
+    vectors = Vectors(query, key, value)
+    call = Call(slot, shape, own, own, attend, attention.options.scale, vectors)
     pairs = own
     if slot.source is not None:
         pairs = slot.source.pairs(call)

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 # Blocks whose states are [T, B, d].
-_TOKENS_FIRST = ('XLNetLayer',)
+TOKENS_FIRST = ('XLNetLayer',)
 
 
 def find_block(
@@ -95,7 +95,7 @@ class BlockWatch:
         if self._is_elsewhere():
             return
         self.states = first_states(args, kwargs)
-        if type(module).__name__ in _TOKENS_FIRST:
+        if type(module).__name__ in TOKENS_FIRST:
             self.states = self.states.transpose(0, 1)
 
     def _attended(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -114,7 +114,7 @@ class BlockWatch:
             return
         stream = self.states.float().norm(dim=-1)
         added = self._added.float().norm(dim=-1)
-        if type(module).__name__ in _TOKENS_FIRST:
+        if type(module).__name__ in TOKENS_FIRST:
             added = added.transpose(0, 1)
         self._added = None
         if stream.shape != added.shape:

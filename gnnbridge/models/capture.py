@@ -14,6 +14,7 @@ from gnnbridge.models.convert import converted
 from gnnbridge.models.record import Record, recording
 from gnnbridge.models.slots import self_attention_slots
 from gnnbridge.models.support import evaluation_mode
+from gnnbridge.models.tokens.nodes import node_ids
 
 
 def capture(
@@ -26,6 +27,7 @@ def capture(
     top_k: int | None = None,
     threshold: float | None = None,
     hidden_states: bool = True,
+    values: bool = False,
     device: torch.device | str | None = None,
     on_layer: Callable[[Data], None] | None = None,
     **model_inputs: Any,
@@ -50,6 +52,8 @@ def capture(
         top_k: Keep this many of the heaviest edges of each query.
         threshold: Keep edges whose weight is at least this.
         hidden_states: Whether to return ``x`` and ``mixing``.
+        values: Whether to return the sizes of values and keys, which tell one
+            kind of attention sink from another.
         device: Where to put the graphs; the model's device by default.
         on_layer: Called with each layer's graph as soon as the layer has run;
             the graphs are then not kept, and the list that is returned is
@@ -64,15 +68,23 @@ def capture(
         ``edge_index [2, E]`` int64, row 0 the key and row 1 the query, sorted
         by query then key; ``edge_attr [E, H]`` float32, attention per head;
         ``edge_weight [E]``, its mean over the heads; ``position [N]``;
-        ``token_id [N]``; ``layer``; ``num_heads``; with ``hidden_states`` also
-        ``x [N, d]``, the state entering the block, and ``mixing [N]``, the
-        share of attention in the residual stream
+        ``token_id [N]``, -1 for learned tokens of
+        :func:`gnnbridge.add_tokens`; ``layer``; ``num_heads``; with
+        ``hidden_states`` also ``x [N, d]``, the state entering the block, and
+        ``mixing [N]``, the share of attention in the residual stream
         :math:`\lVert a_i \rVert / (\lVert x_i \rVert + \lVert a_i \rVert)`
         (Herasimchyk et al. 2026, https://arxiv.org/abs/2602.16837, per token);
-        with ``top_k`` or ``threshold`` also ``discarded_mass [N]``. ``x`` and
-        ``mixing`` are left out where a block does not enter with one vector
-        per token (hyper-connections, AltUp) or where there are no blocks
-        (XLM). Learned
+        with ``top_k`` or ``threshold`` also ``discarded_mass [N]``; with
+        ``values`` also, each ``[N, H]`` float32, ``value_norm`` and
+        ``key_norm``, the norms of the value and of the key (a rotation keeps
+        them) that the head reads at the token, and ``query_key_cosine``, the
+        cosine of the token's query with the key of the first token of its
+        sequence, after rotation; heads that share a key or value repeat it.
+
+        ``x`` and ``mixing`` are left out where a block does not enter with
+        one vector per token (hyper-connections, AltUp) or where there are no
+        blocks (XLM), and what ``values`` asks for where attention cannot be
+        run as messages (``mode='mask'`` of :func:`gnnbridge.convert`). Learned
         sinks leave the sum of a row below one. A layer that attends twice
         (DiffLlama) gives its first call, whose heads hold both maps.
 
@@ -93,8 +105,9 @@ def capture(
     with converted(model, None), evaluation_mode(model), torch.no_grad():
         runner = _runner(model, inputs)
         chosen = self_attention_slots(runner, layers)
+        token_id = node_ids(runner, inputs)
         records = {
-            module: Record(slot, inputs.get('input_ids'), heads, thinning)
+            module: Record(slot, token_id, heads, thinning, values)
             for module, slot in chosen.items()
         }
         with recording(model, records, hidden_states, device, on_layer):

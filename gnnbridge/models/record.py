@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from gnnbridge.graph.sparsify import sparsify
 from gnnbridge.models.blocks import BlockWatch, find_block
 from gnnbridge.models.pairs import check_heads, seen_keys
-from gnnbridge.models.slots import Call, Rows, Slot
+from gnnbridge.models.slots import Call, Rows, Slot, Vectors
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Record:
     token_id: Tensor | None
     heads: Sequence[int] | None
     thinning: dict[str, Any]
+    values: bool = False
     graphs: list[Data] = field(default_factory=list)
     real: list[Tensor] = field(default_factory=list)
     handed_over: bool = False
@@ -58,6 +59,8 @@ class Record:
         for sequence, real in enumerate(is_real):
             self.real.append(real)
             self.graphs.append(self._graph(parts[sequence], sequence, real))
+        if self.values and call.vectors is not None:
+            self._add_vectors(call.vectors, heads)
 
     def _edges(self, rows: Rows, sequence: int, real: Tensor) -> Data:
         """The edges of some rows, thinned out: all of a row is in one part."""
@@ -89,6 +92,38 @@ class Record:
         if ids is not None and ids.size(1) == real.numel():
             graph.token_id = ids[sequence].to(real.device)[real]
         return graph
+
+    def _add_vectors(
+        self, vectors: Vectors, heads: Sequence[int] | None
+    ) -> None:
+        """Adds the sizes of values and keys, and the angles to the first key.
+
+        All are ``[N, H]``: a key that serves several queries counts for each.
+        """
+        query = vectors.query.float()
+        groups = query.size(1) // vectors.key.size(1)
+        rows = torch.arange(len(self.real), device=query.device)
+        first = torch.stack([real.long().argmax() for real in self.real])
+        first_key = vectors.key[rows, :, first].float()
+        found = {
+            name: x.float().norm(dim=-1).repeat_interleave(groups, dim=1)
+            for name, x in (
+                ('value_norm', vectors.value),
+                ('key_norm', vectors.key),
+            )
+        }
+        found['query_key_cosine'] = torch.cosine_similarity(
+            query,
+            first_key.repeat_interleave(groups, dim=1).unsqueeze(2),
+            dim=-1,
+        )
+        for name, of_heads in found.items():
+            if heads is not None:
+                of_heads = of_heads[:, heads]
+            for graph, real, own in zip(
+                self.graphs, self.real, of_heads, strict=True
+            ):
+                graph[name] = own[:, real].T.contiguous()
 
     def finish(
         self,

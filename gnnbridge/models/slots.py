@@ -114,6 +114,21 @@ class Pairs:
 
 
 @dataclass(frozen=True)
+class Vectors:
+    """What one call of the attention function was given, after rotation.
+
+    Attributes:
+        query: ``[B, H, Q, D]``.
+        key: ``[B, Hkv, K, D]``; its heads serve equal groups of queries.
+        value: ``[B, Hkv, K, Dv]``.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True)
 class Call:
     """One call of the attention function, as graphs and recorders see it.
 
@@ -125,6 +140,7 @@ class Call:
         attend: Runs attention over given pairs; returns the output and the
             weights ``[E, H]``.
         scale: Factor of the scores.
+        vectors: Queries, keys and values; None where only scores are seen.
     """
 
     slot: Slot
@@ -133,6 +149,7 @@ class Call:
     pairs: Pairs
     attend: Callable[[Pairs], tuple[Tensor, Tensor]]
     scale: float = 1.0
+    vectors: Vectors | None = None
 
 
 class GraphSource(Protocol):
