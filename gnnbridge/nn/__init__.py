@@ -1,7 +1,18 @@
 """Attention as message passing: PyG modules and the plans they run on."""
 
 from gnnbridge.nn.attention_conv import AttentionConv as AttentionConv
+from gnnbridge.nn.differential import (
+    DifferentialAttention as DifferentialAttention,
+)
+from gnnbridge.nn.differential_conv import (
+    DifferentialAttentionConv as DifferentialAttentionConv,
+)
+from gnnbridge.nn.differential_conv import (
+    DifferentialWeights as DifferentialWeights,
+)
 from gnnbridge.nn.edge_softmax import edge_softmax as edge_softmax
+from gnnbridge.nn.history import AttentionHistory as AttentionHistory
+from gnnbridge.nn.history_state import HistoryState as HistoryState
 from gnnbridge.nn.naive import naive_attention as naive_attention
 from gnnbridge.nn.plan import AttentionPlan as AttentionPlan
 from gnnbridge.nn.plan import plan_attention as plan_attention
@@ -14,8 +25,13 @@ from gnnbridge.nn.transformer_layer import (
 
 __all__ = [
     'AttentionConv',
+    'AttentionHistory',
     'AttentionPlan',
+    'DifferentialAttention',
+    'DifferentialAttentionConv',
+    'DifferentialWeights',
     'GraphTransformerLayer',
+    'HistoryState',
     'ProjectedAttention',
     'edge_softmax',
     'naive_attention',
