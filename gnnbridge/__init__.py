@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from gnnbridge.models.gains import path_gains as path_gains
     from gnnbridge.models.layer import convert_layer as convert_layer
     from gnnbridge.models.rewire import rewire as rewire
+    from gnnbridge.models.tokens.add import add_tokens as add_tokens
+    from gnnbridge.models.tokens.add import remove_tokens as remove_tokens
+    from gnnbridge.models.tokens.nodes import token_layout as token_layout
+    from gnnbridge.models.tokens.saving import load_tokens as load_tokens
     from gnnbridge.profiling import Profile as Profile
     from gnnbridge.profiling import profile as profile
     from gnnbridge.spectral.resistance import (
@@ -31,17 +35,21 @@ if TYPE_CHECKING:
     )
 
 _HOME_OF = {
+    'add_tokens': 'gnnbridge.models.tokens.add',
     'capture': 'gnnbridge.models.capture',
     'convert': 'gnnbridge.models.convert',
     'convert_layer': 'gnnbridge.models.layer',
     'effective_resistance': 'gnnbridge.spectral.resistance',
     'extract_attention': 'gnnbridge.models.extract',
     'load_embedded': 'gnnbridge.models.embedded',
+    'load_tokens': 'gnnbridge.models.tokens.saving',
     'path_gains': 'gnnbridge.models.gains',
     'Profile': 'gnnbridge.profiling',
     'profile': 'gnnbridge.profiling',
+    'remove_tokens': 'gnnbridge.models.tokens.add',
     'restore': 'gnnbridge.models.convert',
     'rewire': 'gnnbridge.models.rewire',
+    'token_layout': 'gnnbridge.models.tokens.nodes',
 }
 
 __all__ = sorted([*_HOME_OF, '__version__'])

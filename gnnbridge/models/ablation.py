@@ -73,44 +73,6 @@ def ablated(
         yield model
 
 
-def layer_states(model: PreTrainedModel, input_ids: Tensor) -> list[Tensor]:
-    """What enters each block of a model, and what leaves the last one.
-
-    Args:
-        model: The model, ablated or not.
-        input_ids: The tokens of one sequence ``[N]``.
-
-    Returns:
-        ``L + 1`` states ``[N, d]`` in the model's dtype.
-
-    Raises:
-        NotImplementedError: If the model has other ways from token to token
-            than self-attention in blocks.
-    """
-    states: list[Tensor] = []
-    blocks = [block for block, _ in _blocks_of(model).values()]
-
-    def enter(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        states.append(first_states(args, kwargs)[0])
-
-    def leave(module: nn.Module, args: Any, output: Any) -> None:
-        states.append(first_of(output)[0])
-
-    handles = [
-        block.register_forward_pre_hook(enter, with_kwargs=True)
-        for block in blocks
-    ]
-    handles.append(blocks[-1].register_forward_hook(leave))
-    ids = input_ids.unsqueeze(0).to(model.device)
-    inputs = {'input_ids': ids, 'attention_mask': torch.ones_like(ids)}
-    try:
-        run_once(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return states
-
-
 class _Block:
     """A block whose attention and MLP can be switched off.
 

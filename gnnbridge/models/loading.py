@@ -17,6 +17,10 @@ from transformers import (
     PreTrainedModel,
 )
 
+from gnnbridge.models.tokens.add import add_fresh
+from gnnbridge.models.tokens.module import tokens_of
+from gnnbridge.models.tokens.saving import load_tokens, saved_tokens
+
 
 class LoadError(ValueError):
     """A model cannot be loaded; the message is one line for its user."""
@@ -27,17 +31,21 @@ def load_pretrained(
     *,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
+    device_map: str | dict[str, Any] | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """Loads a model and its tokenizer through transformers' ordinary loaders.
 
     Code that comes with a model is never run, and weights are read from
-    safetensors only.
+    safetensors only. Tokens of :func:`gnnbridge.add_tokens` that were saved
+    with the model are inserted again.
 
     Args:
         name_or_path: A directory that ``save_pretrained`` wrote, or a name on
             the hub.
         dtype: Dtype of the weights; the one they were saved in by default.
         device: Where to put the model; the CPU by default.
+        device_map: How transformers spreads a model over several devices
+            instead, as ``'auto'``; needs accelerate.
 
     Returns:
         The model in evaluation mode, of the class that its config names, and
@@ -55,8 +63,11 @@ def load_pretrained(
             config=config,
             dtype='auto' if dtype is None else dtype,
             use_safetensors=True,
+            device_map=device_map,
             trust_remote_code=False,
         )
+        if saved_tokens(name):
+            load_tokens(model, name)
     except Exception as error:  # every loader has its own kinds of errors
         raise LoadError(_explain(name, local, error)) from error
     try:
@@ -68,7 +79,9 @@ def load_pretrained(
             raise LoadError(
                 f"Cannot load the tokenizer of '{name}': {_first_line(error)}"
             ) from error
-    return model.to(device or 'cpu').eval(), tokenizer
+    if device_map is None:
+        model = model.to(device or 'cpu')
+    return model.eval(), tokenizer
 
 
 def reinitialize(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
@@ -90,7 +103,9 @@ def reinitialize(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         fresh = type(model)(config)
-    return fresh.to(device=model.device, dtype=model.dtype).eval()
+    fresh = fresh.to(device=model.device, dtype=model.dtype).eval()
+    tokens = tokens_of(model)
+    return fresh if tokens is None else add_fresh(fresh, tokens, seed)
 
 
 def _check_directory(name: str) -> bool:

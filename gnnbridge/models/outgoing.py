@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from gnnbridge.models.blocks import TOKENS_FIRST, find_block, first_of
-from gnnbridge.models.slots import self_attention_slots
+from gnnbridge.models.blocks import TOKENS_FIRST, first_of
+from gnnbridge.models.stack import find_blocks
 
 
 @contextmanager
@@ -42,12 +42,7 @@ def outgoing_states(model: PreTrainedModel) -> Iterator[list[Tensor]]:
 
 
 def _last_block(model: PreTrainedModel) -> nn.Module | None:
-    """The last of the list that the first block with attention is in."""
-    slot = next(iter(self_attention_slots(model).values()), None)
-    if slot is None:
+    try:
+        return find_blocks(model)[-1]
+    except NotImplementedError:
         return None
-    name, block = find_block(model, slot.name)
-    above = model.get_submodule(name.rpartition('.')[0])
-    if block is None or not isinstance(above, nn.ModuleList):
-        return None
-    return above[-1]

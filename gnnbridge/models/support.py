@@ -20,6 +20,7 @@ from gnnbridge.models.slots import (
     remove_slot,
     set_slot,
 )
+from gnnbridge.models.tokens.module import needed_length
 
 # Attention modules with these words in their class name mix tokens by other
 # means; hybrid models have them beside the softmax attention that we run.
@@ -68,7 +69,8 @@ def trace_inputs(model: PreTrainedModel) -> dict[str, Tensor]:
             f"'{type(model).__name__}', which takes '{model.main_input_name}')."
             f" Pass its inputs as 'example_inputs'."
         )
-    tokens = (torch.arange(8, device=device) * 7 + 3).unsqueeze(0)
+    length = max(8, needed_length(model))
+    tokens = (torch.arange(length, device=device) * 7 + 3).unsqueeze(0)
     # A model of characters has no vocabulary.
     text = config.get_text_config(decoder=True)
     tokens = tokens % getattr(text, 'vocab_size', 64)

@@ -27,6 +27,9 @@ from transformers.trainer_utils import (
     get_last_checkpoint,
 )
 
+from gnnbridge.models.tokens.module import tokens_of
+from gnnbridge.models.tokens.saving import load_tokens
+
 Inputs = Mapping[str, Tensor]
 
 
@@ -118,6 +121,8 @@ def _load_weights(model: PreTrainedModel, directory: Path) -> None:
     (the head of GPT-NeoX), which ``from_pretrained`` knows.
     """
     saved = type(model).from_pretrained(directory, dtype=model.dtype)
+    if tokens_of(model) is not None:
+        load_tokens(saved, directory)
     model.load_state_dict(saved.state_dict())
 
 

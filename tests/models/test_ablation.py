@@ -11,14 +11,19 @@ from torch.nn import functional as F
 
 import gnnbridge as gb
 from gnnbridge.diagnostics.oversmoothing import rank_collapse
-from gnnbridge.models.ablation import ablated, layer_states
+from gnnbridge.models.ablation import ablated
 from gnnbridge.models.blocks import first_of
+from gnnbridge.models.stack import block_states
 from gnnbridge.models.zoo.tiny import build as build_tiny
 
 KINDS = ('attention_only', 'no_residual', 'no_mlp')
 IDS = torch.randint(2, 61, (11,), generator=torch.Generator().manual_seed(3))
 # transformers computes rotations and some norms in float32 whatever the model.
 TOLERANCE = 2e-5
+
+
+def states_of(model, ids):
+    return [x[0] for x in block_states(model, ids)]
 
 
 def heads_of(x, heads):
@@ -210,11 +215,11 @@ def test_states_are_those_of_the_weights(case, prepare):
     for kind in (None, *KINDS):
         expected = by_hand(case, model, kind)
         if kind is None:
-            found = layer_states(model, IDS)
+            found = states_of(model, IDS)
         else:
             with ablated(model, kind) as inside:
                 assert inside is model
-                found = layer_states(model, IDS)
+                found = states_of(model, IDS)
         assert len(found) == len(expected) == 4
         for one, other in zip(found, expected, strict=True):
             scale = other.abs().max()
@@ -260,7 +265,7 @@ def test_a_forward_of_its_own_is_kept():
     block.forward = forward
     with ablated(model, 'no_mlp'):
         calls.clear()
-        layer_states(model, IDS)
+        states_of(model, IDS)
         assert calls == [1]
     assert block.forward is forward
 
@@ -288,7 +293,7 @@ def test_graphs_are_captured_from_inside(prepare):
     model = prepare(architectures.build('llama'))
     plain = gb.capture(model, IDS)
     with ablated(model, 'attention_only'):
-        states = layer_states(model, IDS)
+        states = states_of(model, IDS)
         graphs = gb.capture(model, IDS, values=True)
     for graph, x in zip(graphs, states, strict=False):
         torch.testing.assert_close(graph.x, x, rtol=1e-4, atol=1e-5)
@@ -320,7 +325,7 @@ def test_attention_alone_collapses(name):
 
     def residuals(kind):
         with ablated(model, kind):
-            states = layer_states(model, ids)
+            states = states_of(model, ids)
         return torch.stack([rank_collapse(x) for x in states])
 
     alone, with_residual = residuals('attention_only'), residuals('no_mlp')
@@ -430,7 +435,7 @@ def test_half_precision_is_told_from_another_form():
         model = architectures.build(name).bfloat16()
         if fits:
             with ablated(model, 'no_residual'):
-                assert layer_states(model, IDS)[-1].dtype == torch.bfloat16
+                assert states_of(model, IDS)[-1].dtype == torch.bfloat16
             continue
         with (
             pytest.raises(NotImplementedError, match='BertLayer'),
