@@ -5,6 +5,19 @@ from gnnbridge.datasets.copying import bigram_table as bigram_table
 from gnnbridge.datasets.copying import (
     most_frequent_letters as most_frequent_letters,
 )
+from gnnbridge.datasets.corpus import documents as documents
+from gnnbridge.datasets.digits import DigitBatch as DigitBatch
+from gnnbridge.datasets.digits import copy_digits as copy_digits
+from gnnbridge.datasets.digits import count_digits as count_digits
+from gnnbridge.datasets.duplicates import BindingTokens as BindingTokens
+from gnnbridge.datasets.duplicates import DuplicateBatch as DuplicateBatch
+from gnnbridge.datasets.duplicates import duplicate_keys as duplicate_keys
+from gnnbridge.datasets.duplicates import ends_and_middle as ends_and_middle
+from gnnbridge.datasets.duplicates import every_key as every_key
+from gnnbridge.datasets.prompts import Haystack as Haystack
+from gnnbridge.datasets.prompts import Prompt as Prompt
+from gnnbridge.datasets.prompts import json_retrieval as json_retrieval
+from gnnbridge.datasets.prompts import needle_prompts as needle_prompts
 from gnnbridge.datasets.retrieval import RetrievalBatch as RetrievalBatch
 from gnnbridge.datasets.retrieval import (
     absent_key_control as absent_key_control,
@@ -21,15 +34,28 @@ from gnnbridge.datasets.vocabulary import StreamVocabulary as StreamVocabulary
 
 __all__ = [
     'BigramBackcopy',
+    'BindingTokens',
     'Corpus',
+    'DigitBatch',
+    'DuplicateBatch',
+    'Haystack',
+    'Prompt',
     'RetrievalBatch',
     'StreamVocabulary',
     'absent_key_control',
     'bigram_table',
     'byte_windows',
+    'copy_digits',
+    'count_digits',
     'curriculum',
+    'documents',
+    'duplicate_keys',
+    'ends_and_middle',
+    'every_key',
+    'json_retrieval',
     'key_value_retrieval',
     'most_frequent_letters',
+    'needle_prompts',
     'python_corpus',
     'sample_text',
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
@@ -16,8 +18,10 @@ from gnnbridge.datasets.retrieval import (
     key_value_retrieval,
 )
 from gnnbridge.datasets.vocabulary import StreamVocabulary
-from gnnbridge.models.embedded.figures import accuracy_by_position, pick_rate
+from gnnbridge.diagnostics.retrieval import retrieval_curve
 from gnnbridge.models.embedded.tokenizer import NUM_SYMBOLS, SPECIAL_TOKENS
+from gnnbridge.profiling.reading import reading_limit
+from gnnbridge.profiling.sampling import Subject, Tally
 
 if TYPE_CHECKING:
     from gnnbridge.models.capture import PreTrainedModel
@@ -64,42 +68,121 @@ class RetrievalTask:
 
     def accuracy(self, model: PreTrainedModel) -> dict[str, Any]:
         """The share of right answers, also by the place of the binding."""
-        batch = self.asked
-        right = self._answers(model, batch) == batch.values.gather(
-            1, batch.gold
-        )
-        by_place = accuracy_by_position(right, batch.gold, self.num_pairs)
+        right = self._right(model, self.asked)
+        place = self.asked.gold.flatten()
+        hits = torch.bincount(place, right.flatten(), self.num_pairs)
+        asked = torch.bincount(place, minlength=self.num_pairs)
         return {
-            'accuracy': float(right.double().mean()),
-            'by_place': by_place.tolist(),
+            'accuracy': float(right.mean()),
+            'by_place': (hits / asked).tolist(),
         }
 
     def absent_key(self, model: PreTrainedModel) -> dict[str, Any]:
         """How often each place is named where nothing is to be found."""
-        answered = self._answers(model, self.control)
-        by_place = pick_rate(answered, self.control.values)
+        by_place = self._named(model, self.control).flatten(0, 1).mean(0)
         return {
             'absent_key_most': float(by_place.max()),
             'absent_key_by_place': by_place.tolist(),
         }
 
-    def _answers(self, model: PreTrainedModel, batch: RetrievalBatch) -> Tensor:
-        """The token that is answered to each question ``[B, Q]``."""
-        parts = []
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all sequences together."""
+        return self.asked.input_ids.numel() + self.control.input_ids.numel()
+
+    def samples(
+        self, subject: Subject, part: int, parts: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What is answered to some of the questions.
+
+        Args:
+            subject: The model that is asked.
+            part: Which part of the sequences, counted from 0.
+            parts: In how many parts they are asked.
+
+        Returns:
+            For each question whether its answer is right, in the column of
+            its place, NaN elsewhere ``[S, n]``; and for each control question
+            which places its answer names ``[C, n]``.
+        """
+        asked, control = (
+            dataclasses.replace(
+                batch,
+                input_ids=batch.input_ids[part::parts],
+                values=batch.values[part::parts],
+                gold=batch.gold[part::parts],
+            )
+            for batch in (self.asked, self.control)
+        )
+        right = self._right(subject.model, asked).flatten()
+        named = self._named(subject.model, control).flatten(0, 1)
+        return in_columns(right, asked.gold.flatten(), self.num_pairs), (
+            named.numpy()
+        )
+
+    def _right(self, model: PreTrainedModel, batch: RetrievalBatch) -> Tensor:
+        """Whether the binding that is asked for is named ``[B, Q]``."""
+        named = self._named(model, batch)
+        return named.gather(2, batch.gold.unsqueeze(2)).squeeze(2)
+
+    def _named(self, model: PreTrainedModel, batch: RetrievalBatch) -> Tensor:
+        """Which bindings each answer names ``[B, Q, n]`` float64.
+
+        Among the bound values, those that are equally likely share it: in
+        half precision they often are, and the first of them is no answer.
+        """
+        parts = [torch.empty(0, batch.gold.size(1), self.num_pairs)]
         for rows in _slices(model, batch.input_ids):
-            ids = batch.input_ids[rows].to(model.device)
-            with torch.no_grad():
-                logits = model(
-                    input_ids=ids, attention_mask=torch.ones_like(ids)
-                ).logits
-            at = logits[:, batch.asked_at.to(ids.device)].float().cpu()
+            at = _logits_at(model, batch.input_ids[rows], batch.asked_at)
+            values = batch.values[rows].unsqueeze(1)
             if not self.among_values:
-                parts.append(at.argmax(-1))
+                parts.append((at.argmax(-1).unsqueeze(2) == values).double())
                 continue
-            values = batch.values[rows]
-            wide = values.unsqueeze(1).expand(-1, at.size(1), -1)
-            parts.append(values.gather(1, at.gather(2, wide).argmax(-1)))
+            score = at.gather(2, values.expand(-1, at.size(1), -1))
+            best = (score == score.amax(2, keepdim=True)).double()
+            parts.append(best / best.sum(2, keepdim=True))
         return torch.cat(parts)
+
+
+def in_columns(values: Tensor, column: Tensor, size: int) -> np.ndarray:
+    """Each value in its column, NaN elsewhere ``[S, size]`` float64."""
+    found = np.full((len(values), size), np.nan)
+    found[np.arange(len(values)), column.numpy()] = values.numpy()
+    return found
+
+
+def curve_by_place(own: Tally, task: str, chance: float) -> dict[str, Any]:
+    """What the accuracy of a task is by place, as plain data.
+
+    Args:
+        own: What was counted: ``<task>/accuracy`` and ``<task>/absent``.
+        task: The task.
+        chance: The accuracy of a guess.
+    """
+    accuracy, absent = f'{task}/accuracy', f'{task}/absent'
+    curve = retrieval_curve(
+        torch.from_numpy(own.mean(accuracy)),
+        control=torch.from_numpy(own.mean(absent)),
+        chance=chance,
+        questions=torch.from_numpy(own.count(accuracy)),
+        control_questions=torch.from_numpy(own.count(absent)),
+    )
+    return {
+        'accuracy': curve.accuracy.tolist(),
+        'absent': curve.absent.tolist(),
+        'corrected': curve.corrected.tolist(),
+        'standard_error': curve.standard_error.tolist(),
+        'absent_standard_error': curve.absent_standard_error.tolist(),
+        'total_accuracy': curve.total,
+        'chance': curve.chance,
+        'u_depth': curve.u_depth,
+        'u_depth_error': curve.u_depth_error,
+        'primacy_slope': curve.primacy_slope,
+        'primacy_slope_error': curve.primacy_slope_error,
+        'recency_slope': curve.recency_slope,
+        'recency_slope_error': curve.recency_slope_error,
+        'questions': int(curve.questions.sum()),
+    }
 
 
 def retrieval_task(
@@ -149,9 +232,8 @@ def retrieval_task(
         )
     tokens = _ordinary_tokens(model, tokenizer)
     first = [tokenizer.bos_token_id] if bos else []
-    config = model.config.get_text_config()
-    context = getattr(config, 'max_position_embeddings', None) or 0
-    room = (context - len(first) - 1) // 2 if context > 0 else pairs
+    wanted = len(first) + 2 * pairs + 1
+    room = (reading_limit(model, wanted) - len(first) - 1) // 2
     pairs = min(pairs, (len(tokens) - 1) // 2, room)
     if pairs < 2:
         return None
@@ -227,6 +309,21 @@ def _ordinary_tokens(model: PreTrainedModel, tokenizer: Any) -> Tensor:
     ordinary = torch.ones(size, dtype=torch.bool)
     ordinary[[token for token in special if token < size]] = False
     return ordinary.nonzero().squeeze(1)
+
+
+@torch.no_grad()
+def _logits_at(model: PreTrainedModel, ids: Tensor, at: Tensor) -> Tensor:
+    """Logits at some places ``[B, Q, V]``, on the CPU."""
+    if model.device.type != 'meta':  # an offloaded one fetches them
+        ids = ids.to(model.device)
+    found = model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    logits = getattr(found, 'logits', None)
+    if logits is None or logits.dim() != 3:
+        raise NotImplementedError(
+            'Expected a causal language model, with logits for each token '
+            f"(got '{type(model).__name__}')."
+        )
+    return logits[:, at.to(logits.device)].float().cpu()
 
 
 def _slices(model: PreTrainedModel, input_ids: Tensor) -> list[slice]:

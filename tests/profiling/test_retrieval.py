@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_decoder import byte_tokenizer, tiny_decoder
@@ -8,7 +9,14 @@ from torch import Tensor, nn
 
 import gnnbridge as gb
 from gnnbridge.profiling import retrieval
-from gnnbridge.profiling.retrieval import RetrievalTask, retrieval_task
+from gnnbridge.profiling.retrieval import (
+    RetrievalTask,
+    curve_by_place,
+    in_columns,
+    retrieval_task,
+)
+from gnnbridge.profiling.sampling import Subject, Tally
+from gnnbridge.profiling.settings import ProfileSettings
 
 
 class Scripted(nn.Module):
@@ -104,8 +112,74 @@ def test_only_bound_values_are_answers() -> None:
     # Token 300 has the highest score everywhere, but was not bound.
     model = Scripted(lambda ids: 300, vocabulary=301)
     task = random_task()
-    named = task._answers(model, task.asked)
-    assert (named.unsqueeze(-1) == task.asked.values.unsqueeze(1)).any(-1).all()
+    # None of them is preferred: they share the answer.
+    found = task.accuracy(model)
+    assert found == {'accuracy': 0.2, 'by_place': [0.2] * 5}
+    assert task.absent_key(model)['absent_key_by_place'] == [0.2] * 5
+
+
+def test_equally_likely_values_share_an_answer() -> None:
+    # Two of five: the first and the one that was bound last.
+    class Undecided(Scripted):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
+            found = super().forward(input_ids, attention_mask)
+            for row, ids in enumerate(input_ids.tolist()):
+                found.logits[row, -1, ids[-2]] = 1.0
+            return found
+
+    named = random_task().absent_key(Undecided(first_value))
+    assert named['absent_key_by_place'] == [0.5, 0, 0, 0, 0.5]
+
+
+def subject(model: Any) -> Subject:
+    return Subject(
+        model=model, tokenizer=byte_tokenizer(), settings=ProfileSettings(),
+        num_layers=2, causal=True, sequences=(), bos=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize('parts', [1, 3, 25])
+def test_parts_hold_every_question_once(parts: int) -> None:
+    task = random_task(questions=20)
+    first = subject(Scripted(first_value))
+    tally = Tally()
+    for part in range(parts):
+        right, named = task.samples(first, part, parts)
+        assert right.shape[1] == named.shape[1] == 5
+        assert len(right) == len(named)
+        tally.add({'task/accuracy': right, 'task/absent': named})
+    assert tally.count('task/accuracy').tolist() == [4] * 5
+    assert tally.count('task/absent').tolist() == [20] * 5
+    assert tally.mean('task/accuracy').tolist() == [1, 0, 0, 0, 0]
+    assert tally.mean('task/absent').tolist() == [1, 0, 0, 0, 0]
+    # All of it is a habit.
+    curve = curve_by_place(tally, 'task', 0.2)
+    assert curve['corrected'] == [0] * 5
+    assert curve['u_depth'] == curve['primacy_slope'] == 0
+    assert curve['total_accuracy'] == 0.2
+    assert curve['questions'] == 20
+
+
+def test_a_curve_is_plain_data() -> None:
+    tally = Tally()
+    right = in_columns(
+        torch.tensor([1.0, 0.0, 1.0]), torch.tensor([0, 0, 2]), 3
+    )
+    assert np.isnan(right).sum() == 6
+    tally.add({'x/accuracy': right, 'x/absent': np.eye(3)})
+    curve = curve_by_place(tally, 'x', 0.1)
+    assert curve['accuracy'][0] == 0.5
+    assert np.isnan(curve['accuracy'][1])
+    assert curve['absent'] == [1 / 3] * 3
+    assert curve['chance'] == 0.1
+    assert curve['standard_error'][0] == pytest.approx((0.25 / 2) ** 0.5)
+    assert np.isnan(curve['u_depth'])
+
+
+def test_what_gives_no_logits() -> None:
+    task = random_task(questions=5)
+    with pytest.raises(NotImplementedError, match='logits for each token'):
+        task.accuracy(tiny_decoder().model)
 
 
 def test_a_seed_is_a_task() -> None:
