@@ -63,25 +63,35 @@ def prose(tmp_path: Path) -> Path:
     return path
 
 
-def test_profile_writes_both_files_and_prints_a_table(
+QUICK = ('--diagnostics', 'sinks,smoothing')
+
+
+def test_profile_writes_both_files_and_prints_tables(
     model_directory: Path, prose: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / 'deep' / 'out'
-    result = run('profile', model_directory, '--text', prose, '--out', out)
+    result = run(
+        'profile', model_directory, '--text', prose, '--out', out, *QUICK
+    )
     assert result.exit_code == 0, result.stderr
     record = json.loads((out / 'profile.json').read_text())
     assert record['model']['name'] == 'tiny-decoder'
     assert record['text']['source'] == 'prose.txt'
     assert record['text']['excerpt'] == f'<bos>{PROSE}'
-    assert record['baseline'] is not None
+    assert list(record['diagnostics']) == ['sinks', 'smoothing']
+    assert record['diagnostics']['sinks']['baseline'] is not None
     page = (out / 'report.html').read_text()
     assert 'tiny-decoder' in page
-    assert 'tiny-decoder on prose.txt' in result.stdout
-    assert 're-initialised' in result.stdout
+    assert 'tiny-decoder' in result.stdout
     assert str(out / 'report.html') in result.stdout
-    assert 'message passing' in result.stderr
+    assert re.search('This takes about .* of memory', result.stderr)
+    assert sorted(path.name for path in out.iterdir()) == [
+        'profile.json',
+        'report.html',
+    ]
 
 
+@pytest.mark.slow
 def test_default_is_the_embedded_decoder_on_the_sample_text(
     tmp_path: Path,
 ) -> None:
@@ -92,9 +102,13 @@ def test_default_is_the_embedded_decoder_on_the_sample_text(
     assert 'Every word in a sentence' in record['text']['excerpt']
     # Measured near 1e-6; a wrong graph shows at 1e-2 and above.
     assert record['parity']['relative_error'] < 1e-5
+    sections = record['diagnostics']
+    assert {section['status'] for section in sections.values()} == {'measured'}
     # What the model was trained to show, and fresh weights do not.
-    assert max(record['measures']['sink_rate']) >= 0.5
-    assert max(record['baseline']['measures']['sink_rate']) == 0
+    assert max(sections['sinks']['model']['sink_rate']) >= 0.5
+    assert max(sections['sinks']['baseline']['sink_rate']) == 0
+    answers = sections['retrieval']['model']['key_value']
+    assert answers['total_accuracy'] > 0.95
 
 
 def test_options_reach_the_profile(
@@ -102,14 +116,106 @@ def test_options_reach_the_profile(
 ) -> None:
     result = run(
         *('profile', model_directory, '--text', prose, '--out', tmp_path),
-        *('--max-tokens', 40, '--no-baseline', '--device', 'cpu'),
+        *('--max-tokens', 40, '--no-baseline', '--device', 'cpu', *QUICK),
+        *('--seed', 3, '--batch-size', 2, '--split', '--max-sequences', 2),
     )
     assert result.exit_code == 0, result.stderr
     record = json.loads((tmp_path / 'profile.json').read_text())
-    assert record['text']['num_tokens'] == 40
-    assert record['baseline'] is None
-    assert 'cut to its first 40 tokens' in result.stdout
-    assert 're-initialised' not in result.stdout
+    assert record['text']['longest'] == 40
+    assert record['text']['num_sequences'] == 2
+    assert record['diagnostics']['sinks']['baseline'] is None
+    expected = {
+        'max_tokens': 40,
+        'batch_size': 2,
+        'max_sequences': 2,
+        'split': True,
+        'baseline': False,
+        'seed': 3,
+        'diagnostics': ['sinks', 'smoothing'],
+    }
+    assert expected.items() <= record['settings'].items()
+
+
+def test_a_corpus_is_profiled(model_directory: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / 'corpus'
+    corpus.mkdir()
+    (corpus / 'a.txt').write_text(PROSE)
+    lines = [json.dumps({'body': PROSE[place:]}) for place in range(3)]
+    (corpus / 'b.jsonl').write_text('\n'.join(lines))
+    result = run(
+        *('profile', model_directory, '--text', corpus, '--field', 'body'),
+        *('--out', tmp_path / 'out', *QUICK, '--no-baseline'),
+    )
+    assert result.exit_code == 0, result.stderr
+    record = json.loads((tmp_path / 'out' / 'profile.json').read_text())
+    assert record['text']['num_sequences'] == 4
+    assert record['text']['source'] == 'corpus'
+    assert record['diagnostics']['sinks']['model']['count'] == 4
+
+
+def test_a_rewired_model_stands_beside_itself(
+    model_directory: Path, prose: Path, tmp_path: Path
+) -> None:
+    result = run(
+        *('profile', model_directory, '--text', prose, '--out', tmp_path),
+        *(*QUICK, '--rewire', 'window', '--budget', 4, '--no-baseline'),
+    )
+    assert result.exit_code == 0, result.stderr
+    own, rewired = (
+        json.loads((tmp_path / name).read_text())
+        for name in ('profile.json', 'profile-window.json')
+    )
+    assert own['settings']['rewiring'] is None
+    assert 'SlidingWindow(window=4' in rewired['settings']['rewiring']
+    edges = own['graphs']['layers'][0]['edges_total']
+    tokens = own['graphs']['tokens']
+    assert edges == tokens * (tokens + 1) // 2
+    assert rewired['graphs']['layers'][0]['edges_total'] == 4 * tokens - 6
+    page = (tmp_path / 'comparison.html').read_text()
+    assert 'window' in page
+    # The same files again, by the names of their models.
+    paths = [tmp_path / 'profile.json', tmp_path / 'profile-window.json']
+    again = run('compare', *paths, '--out', tmp_path / 'again')
+    assert again.exit_code == 0, again.stderr
+    assert 'comparison.html' in again.stdout
+    page = (tmp_path / 'again' / 'comparison.html').read_text()
+    assert 'tiny-decoder (2)' in page
+
+
+def test_what_cannot_be_compared(tmp_path: Path) -> None:
+    broken, old = tmp_path / 'broken.json', tmp_path / 'old.json'
+    broken.write_text('{')
+    old.write_text('{"measures": {}}')
+    assert 'JSON of a profile' in refusal(run('compare', broken, broken))
+    assert 'Measure the model again' in refusal(run('compare', old, old))
+    assert 'none.json' in refusal(run('compare', tmp_path / 'none.json', old))
+
+
+@pytest.mark.parametrize(
+    ('options', 'said'),
+    [
+        (['--diagnostics', 'sinks,warts'], 'retrieval (got warts)'),
+        (['--max-memory', '3 apples'], "'--max-memory' to be a size"),
+        (['--max-memory', '10k'], '(got one that needs up to'),
+        (['--rewire', 'wings'], 'wings'),
+        (['--device-map', 'auto', '--device', 'abacus'], "(got 'abacus')"),
+    ],
+)
+def test_profile_refuses_what_does_not_fit(
+    model_directory: Path,
+    prose: Path,
+    tmp_path: Path,
+    options: list[str],
+    said: str,
+) -> None:
+    out = tmp_path / 'out'
+    line = refusal(
+        run(
+            *('profile', model_directory, '--text', prose, '--out', out),
+            *('--no-baseline', *options),
+        )
+    )
+    assert said in line
 
 
 def test_text_that_cannot_be_read(tmp_path: Path) -> None:
@@ -119,7 +225,6 @@ def test_text_that_cannot_be_read(tmp_path: Path) -> None:
     image.write_bytes(b'GIF\0\0')
     for path, said in [
         (tmp_path / 'none', '(got nothing)'),
-        (tmp_path, '(got a directory)'),
         (empty, '(got an empty file)'),
         (binary, '(got byte 0xff at 4)'),
         (image, '(got a binary file)'),
@@ -180,7 +285,13 @@ def test_device_that_is_not_there(device: str) -> None:
 
 
 @pytest.mark.parametrize(
-    'command', [['--help'], ['profile', '--help'], ['rewire', '--help']]
+    'command',
+    [
+        ['--help'],
+        ['profile', '--help'],
+        ['rewire', '--help'],
+        ['compare', '--help'],
+    ],
 )
 def test_help(command: list[str]) -> None:
     result = run(*command)
@@ -239,8 +350,10 @@ def test_an_old_architecture_is_profiled_with_a_note(
     directory = tmp_path / 'bloom'
     transformers.BloomForCausalLM(config).save_pretrained(directory)
     byte_tokenizer().save_pretrained(directory)
-    result = run('profile', directory, '--text', prose, '--out', tmp_path)
-    assert result.exit_code == 0
+    result = run(
+        'profile', directory, '--text', prose, '--out', tmp_path, *QUICK
+    )
+    assert result.exit_code == 0, result.stderr
     page = (tmp_path / 'report.html').read_text()
     assert 'not as message passing' in ' '.join(page.split())
 

@@ -1,4 +1,4 @@
-"""What is said of a model, and of the versions that it ran on."""
+"""What is said of a model, of what it read, and of what it ran on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnnbridge import __version__
+from gnnbridge.models.convert import Mode
+from gnnbridge.profiling.pieces import Counted, Reader
+from gnnbridge.profiling.reading import cut_notes
+from gnnbridge.profiling.sampling import Subject
+from gnnbridge.profiling.shown_graphs import SHOWN_TOKENS, ShownGraphs
 
 if TYPE_CHECKING:
     from gnnbridge.models.capture import PreTrainedModel
+
+_NOTES: dict[Mode, list[str]] = {
+    'messages': [],
+    'mask': [
+        'The attention of this architecture cannot be replaced: it ran as it '
+        'is, as dense attention and not as message passing, and its graphs '
+        'were read from its scores.'
+    ],
+}
 
 
 def describe(model: PreTrainedModel) -> dict[str, Any]:
@@ -34,3 +48,53 @@ def versions() -> dict[str, str]:
         'python': platform.python_version(),
         **{package: version(package) for package in packages},
     }
+
+
+def model_facts(subject: Subject, shown: ShownGraphs) -> dict[str, Any]:
+    """What a profile says of its model."""
+    ends = sorted({min(shown.heads), max(shown.heads)})
+    return {
+        **describe(subject.model),
+        'num_layers': subject.num_layers,
+        'num_heads': ' to '.join(map(str, ends)),
+        'hidden_size': shown.hidden_size,
+        'causal': subject.causal,
+    }
+
+
+def text_facts(
+    subject: Subject, counted: Counted, source: str
+) -> dict[str, Any]:
+    """What a profile says of the corpus, and the sequence that it shows."""
+    ids = subject.sequences[0].tolist()[:SHOWN_TOKENS]
+    decode = subject.tokenizer.decode
+    return {
+        'source': source,
+        'num_sequences': counted.sequences,
+        'num_tokens': counted.tokens,
+        'longest': counted.longest,
+        'truncated': counted.cut,
+        'bos': subject.bos,
+        'tokens': [decode([token]) for token in ids],
+        'token_ids': ids,
+        'excerpt': decode(ids),
+    }
+
+
+def notes(
+    reader: Reader, parity: dict[str, Any] | None, mode: Mode
+) -> list[str]:
+    """What the reader has to know before the figures."""
+    counted, limit = reader.counted, reader.limit
+    by_context = limit < reader.settings.max_tokens
+    found = cut_notes(counted.cut, limit, by_context)
+    if counted.short:
+        found.append(
+            f'{counted.short:,} texts of fewer than two tokens were left out.'
+        )
+    if parity is None:
+        found.append(
+            'The model came rewired: it was measured as it was, and not '
+            'compared with its original.'
+        )
+    return [*found, *_NOTES[mode]]

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 
 @dataclass
 class Result:
@@ -23,11 +26,16 @@ class Result:
 
 
 def plain(value: Any) -> Any:
-    """The same without numbers that JSON has not: they become ``None``."""
+    """The same as JSON can hold it.
+
+    Numbers that are not finite become ``None``, arrays lists.
+    """
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic | Tensor):
+        return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

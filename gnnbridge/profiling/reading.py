@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,13 @@ import torch
 from torch import Tensor
 
 from gnnbridge.datasets.text import sample_text
-from gnnbridge.profiling.measures import SINK_TOKENS
+from gnnbridge.models.convert import (
+    conversion_mode,
+    convert,
+    is_converted,
+    restore,
+)
+from gnnbridge.models.slots import slots_of
 
 if TYPE_CHECKING:
     from gnnbridge.models.capture import PreTrainedModel
@@ -19,13 +27,11 @@ _TOLERANCE = 1e-3
 
 @dataclass
 class Reading:
-    """What the model reads."""
+    """What the model reads of one text."""
 
     input_ids: Tensor  # shape: [1, N]
     text: dict[str, Any]
-    sink_tokens: int
     notes: list[str]
-    sink_notes: list[str]
 
 
 def read(
@@ -41,21 +47,9 @@ def read(
             know them.
         NotImplementedError: If the model is an encoder-decoder.
     """
-    if model.config.is_encoder_decoder:
-        raise NotImplementedError(
-            'Expected a model with one stack of layers (got the '
-            f"encoder-decoder '{type(model).__name__}'). Use "
-            'gnnbridge.capture instead.'
-        )
-    if max_tokens < 2:
-        raise ValueError(
-            f"Expected 'max_tokens' to be at least 2 (got {max_tokens})."
-        )
+    limit = reading_limit(model, max_tokens)
     source = 'the text given' if text is not None else 'the sample text'
     text = sample_text() if text is None else text
-    config = model.config.get_text_config()
-    context = getattr(config, 'max_position_embeddings', None) or max_tokens
-    limit = min(max_tokens, context) if context > 0 else max_tokens
     # One more than is read, to see whether the text goes on.
     ids = tokenizer(text, truncation=True, max_length=limit + 1)['input_ids']
     cut, ids = len(ids) > limit, ids[:limit]
@@ -64,13 +58,7 @@ def read(
             'Expected a text of at least two tokens '
             f'(got {len(ids) if text.strip() else "an empty text"}).'
         )
-    known = getattr(model.get_input_embeddings(), 'num_embeddings', None)
-    if known is not None and max(ids) >= known:
-        raise ValueError(
-            f"Expected tokens below {known}, the size of the model's "
-            f'vocabulary (got {max(ids)}). The tokenizer belongs to another '
-            'model.'
-        )
+    check_vocabulary(ids, known_tokens(model))
     bos = getattr(tokenizer, 'bos_token_id', None)
     return Reading(
         input_ids=torch.tensor([ids], device=model.device),
@@ -83,27 +71,97 @@ def read(
             'token_ids': ids,
             'excerpt': tokenizer.decode(ids),
         },
-        sink_tokens=min(SINK_TOKENS, len(ids)),
-        notes=_reading_notes(len(ids), cut, limit < max_tokens),
-        sink_notes=_sink_notes(len(ids)),
+        notes=cut_notes(cut, len(ids), limit < max_tokens),
     )
 
 
-def _reading_notes(count: int, cut: bool, by_context: bool) -> list[str]:
+def cut_notes(cut: int, count: int, by_context: bool) -> list[str]:
+    """That texts were cut, and what by."""
     if not cut:
         return []
     why = "the model's context" if by_context else 'max_tokens'
-    return [f'The text was cut to its first {count} tokens ({why}).']
+    what = 'The text was' if cut == 1 else f'{cut:,} texts were'
+    their = 'its' if cut == 1 else 'their'
+    return [f'{what} cut to {their} first {count} tokens ({why}).']
 
 
-def _sink_notes(count: int) -> list[str]:
-    if count >= SINK_TOKENS:
-        return []
-    return [
-        f'The text has {count} tokens, fewer than the {SINK_TOKENS} at which '
-        'sink rates are compared: they are taken over all of it, and are '
-        'higher than they would be over more.'
-    ]
+def reading_limit(model: PreTrainedModel, max_tokens: int) -> int:
+    """The longest sequence that is read.
+
+    Raises:
+        ValueError: If it is less than two tokens.
+        NotImplementedError: If the model is an encoder-decoder.
+    """
+    if model.config.is_encoder_decoder:
+        raise NotImplementedError(
+            'Expected a model with one stack of layers (got the '
+            f"encoder-decoder '{type(model).__name__}'). Use "
+            'gnnbridge.capture instead.'
+        )
+    if max_tokens < 2:
+        raise ValueError(
+            f"Expected 'max_tokens' to be at least 2 (got {max_tokens})."
+        )
+    config = model.config.get_text_config()
+    context = (
+        getattr(config, 'max_position_embeddings', None)
+        or getattr(config, 'max_seq_len', None)  # MPT
+        or max_tokens
+    )
+    return min(max_tokens, context) if context > 0 else max_tokens
+
+
+def known_tokens(model: PreTrainedModel) -> int | None:
+    """The size of a model's vocabulary, if it has one."""
+    return getattr(model.get_input_embeddings(), 'num_embeddings', None)
+
+
+def check_vocabulary(ids: list[int], known: int | None) -> None:
+    """Refuses tokens that a model does not know."""
+    if known is not None and max(ids) >= known:
+        raise ValueError(
+            f"Expected tokens below {known}, the size of the model's "
+            f'vocabulary (got {max(ids)}). The tokenizer belongs to another '
+            'model.'
+        )
+
+
+@contextmanager
+def as_message_passing(
+    model: PreTrainedModel, input_ids: Tensor
+) -> Iterator[dict[str, Any] | None]:
+    """Converts a model for the time of a context, and checks it.
+
+    Args:
+        model: A model, converted or not; on leaving it is as it came.
+        input_ids: The tokens ``[1, N]`` to compare it on.
+
+    Yields:
+        How far the outputs are from the original's; ``None`` for a model that
+        came rewired, whose outputs are meant to be others.
+
+    Raises:
+        NotImplementedError: If it cannot be converted, and did not come
+            converted with ``mode='mask'``.
+        RuntimeError: If it gives other outputs.
+    """
+    if any(slot.source is not None for slot in slots_of(model).values()):
+        yield None
+        return
+    arrived = is_converted(model)
+    mode = conversion_mode(model) or 'messages'
+    try:
+        if arrived:
+            restore(model)
+        expected = outputs(model, input_ids)
+        convert(model, mode=mode)
+        yield compare(expected, outputs(model, input_ids))
+    finally:
+        if is_converted(model) != arrived:
+            if arrived:
+                convert(model, mode=mode)
+            else:
+                restore(model)
 
 
 def outputs(model: PreTrainedModel, input_ids: Tensor) -> tuple[str, Tensor]:

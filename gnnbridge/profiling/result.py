@@ -2,49 +2,76 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from gnnbridge.profiling.plain import Result
+
+SCHEMA_VERSION = 2
 
 
 @dataclass
 class Profile(Result):
     """What :func:`profile` found; plain data throughout.
 
+    ``profile.schema.json`` beside this module describes every field.
+
     Attributes:
         model: Name, architecture, sizes, dtype.
-        text: Its source, the tokens that were read, whether it was cut.
+        text: Its source, how much was read, and the tokens of the sequence
+            that is shown.
         parity: How far the logits of the model run as message passing are
-            from the original's.
-        measures: One entry per layer, or per layer and head, and quantity.
-        nulls: The same quantities under uniform attention.
-        baseline: ``measures`` and ``resistance`` with re-initialised
-            weights; ``None`` if not asked for.
-        graphs: The strongest edges of each layer, ``(source, target,
-            weight)``.
-        resistance: Effective resistance by position of the source token, as
-            seen from the last token and from all later ones; ``None`` if the
-            attention is not causal.
+            from the original's; ``None`` for a model that came rewired.
+        findings: What is wrong with the model and where, in words.
+        diagnostics: What each diagnostic found, of the model, of the same
+            architecture with re-initialised weights, and without either.
+        graphs: The strongest edges of each layer and head.
         notes: What the reader has to know before the figures.
         settings: The arguments of the run.
         versions: Of everything that can change a number.
         timings: Wall time of each step in seconds.
+        resources: Memory, processes and time, beside what was estimated.
+        schema_version: Of this form.
     """
 
     model: dict[str, Any]
     text: dict[str, Any]
-    parity: dict[str, Any]
-    measures: dict[str, list[Any]]
-    nulls: dict[str, Any]
-    baseline: dict[str, Any] | None
-    graphs: list[dict[str, Any]]
-    resistance: dict[str, Any] | None
+    parity: dict[str, Any] | None
+    findings: list[dict[str, Any]]
+    diagnostics: dict[str, dict[str, Any]]
+    graphs: dict[str, Any]
     notes: list[str]
     settings: dict[str, Any]
     versions: dict[str, str]
     timings: dict[str, float]
+    resources: dict[str, Any]
+    schema_version: int = SCHEMA_VERSION
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> Profile:
+        """Reads a profile that :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: If the file holds something else, or a profile of
+                another version of the form.
+        """
+        try:
+            found = json.loads(Path(path).read_text(encoding='utf-8'))
+        except ValueError as error:
+            raise ValueError(
+                f"Expected the JSON of a profile in '{path}' (got {error})."
+            ) from None
+        names = {field.name for field in fields(cls)}
+        version = found.get('schema_version') if isinstance(found, dict) else 0
+        if version != SCHEMA_VERSION or set(found) != names:
+            raise ValueError(
+                f"Expected a profile of version {SCHEMA_VERSION} in '{path}' "
+                f'(got version {version}). Measure the model again.'
+            )
+        return cls(**found)
 
     def to_html(self, path: str | Path) -> Path:
         """Writes the report, one self-contained page, and returns its path."""
@@ -53,40 +80,20 @@ class Profile(Result):
 
         return write(self.to_dict(), path)
 
-    def summary(self) -> list[dict[str, str]]:
-        """One row per layer, ready to print.
 
-        Returns:
-            For each layer its values by column; those of re-initialised
-            weights follow in brackets.
-        """
-        measures, base = self.measures, (self.baseline or {}).get('measures')
-        rows = []
-        for layer in range(len(measures['sink_rate'])):
-            row = _summary_row(measures, layer)
-            if base is not None:
-                again = _summary_row(base, layer)
-                row = {k: f'{v} ({again[k]})' for k, v in row.items()}
-            rows.append({'layer': str(measures['layer'][layer]), **row})
-        return rows
+def write_comparison(
+    profiles: Sequence[Profile], names: Sequence[str], path: str | Path
+) -> Path:
+    """Writes a page that sets profiles side by side, and returns its path.
 
+    Args:
+        profiles: Two or more: before and after, or of several models.
+        names: What each is called.
+        path: Where to write.
 
-def _summary_row(measures: dict[str, list[Any]], layer: int) -> dict[str, str]:
-    # The report's package brings matplotlib, which only drawing needs.
-    from gnnbridge.report.section import mean, number, percent
+    Raises:
+        ValueError: If there are fewer than two, or not as many names.
+    """
+    from gnnbridge.report.comparing import write_comparison as write
 
-    columns = {
-        'mixing': 'mixing',
-        'energy': 'dirichlet_energy',
-        'effective rank': 'effective_rank',
-        'mean cosine': 'mean_cosine',
-    }
-    return {
-        'sink rate': percent(measures['sink_rate'][layer]),
-        'highest sink score': number(max(measures['sink_score'][layer]), 2),
-        'entropy (nats)': number(mean(measures['entropy'][layer])),
-        **{
-            column: number(measures[name][layer])
-            for column, name in columns.items()
-        },
-    }
+    return write([profile.to_dict() for profile in profiles], names, path)

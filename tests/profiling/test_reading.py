@@ -43,14 +43,6 @@ def test_long_text_is_cut_and_it_is_said(
     assert reading.notes == []
 
 
-def test_short_text_has_its_sink_rate_over_all_of_it() -> None:
-    reading = read(tiny_decoder(), byte_tokenizer(), 'x' * 9, 256)
-    assert reading.sink_tokens == 10
-    assert 'has 10 tokens, fewer than the 64' in reading.sink_notes[0]
-    reading = read(tiny_decoder(), byte_tokenizer(), 'x' * 63, 256)
-    assert (reading.sink_tokens, reading.sink_notes) == (64, [])
-
-
 @pytest.mark.parametrize('text', ['', '  \n', 'x'])
 def test_text_without_two_tokens_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match='at least two tokens'):

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,31 @@ import transformers
 from tiny_decoder import byte_tokenizer, tiny_decoder
 
 import gnnbridge as gb
+from gnnbridge.graph.causal import sliding_window_graph
 from gnnbridge.models.convert import conversion_mode, is_converted
+from gnnbridge.profiling import work
 from gnnbridge.profiling.result import Profile
 from gnnbridge.profiling.run import profile
+from gnnbridge.profiling.settings import ProfileSettings
+from gnnbridge.transforms import SlidingWindow
 
 TEXT = 'A graph <b>of</b> $tokens$, read once.\n' * 2
+QUICK: dict[str, Any] = {
+    'diagnostics': ('sinks', 'smoothing'),
+    'progress': False,
+}
 
 
 @pytest.fixture(scope='module')
 def found() -> Profile:
-    return profile(tiny_decoder(), byte_tokenizer(), TEXT, progress=False)
+    return profile(tiny_decoder(), byte_tokenizer(), TEXT, **QUICK)
+
+
+def numbers(profile: Profile) -> dict[str, Any]:
+    """What does not depend on the clock."""
+    read = profile.to_dict()
+    del read['timings'], read['resources']
+    return read
 
 
 def test_profile_is_at_the_top_level() -> None:
@@ -25,70 +41,68 @@ def test_profile_is_at_the_top_level() -> None:
     assert gb.Profile is Profile
 
 
-def test_profile_has_every_measure_for_the_model_and_the_baseline(
+def test_sections_hold_the_model_the_baseline_and_the_null(
     found: Profile,
 ) -> None:
-    measures = [
-        'layer',
-        'sink_score',
-        'sink_rate',
-        'entropy',
-        'mixing',
-        'dirichlet_energy',
-        'effective_rank',
-        'rank_collapse',
-        'mean_cosine',
-    ]
-    assert found.baseline is not None
-    for measured in (found.measures, found.baseline['measures']):
-        assert list(measured) == measures
-        assert all(len(values) == 2 for values in measured.values())
-    # The tokens' embeddings differ, so does everything after them.
-    for name in measures[1:]:
-        if name != 'sink_rate':
-            assert found.measures[name] != found.baseline['measures'][name]
+    assert list(found.diagnostics) == ['sinks', 'smoothing']
+    for section in found.diagnostics.values():
+        assert section['status'] == 'measured'
+        assert section['reasons'] == []
+        assert section['model'].keys() == section['baseline'].keys()
+        assert section['model']['count'] == 1
+        assert section['null']
+        assert section['meaning'].endswith('.')
+    sinks = found.diagnostics['sinks']
+    assert len(sinks['model']['sink_rate']) == 2
+    assert sinks['model']['entropy'] != sinks['baseline']['entropy']
 
 
 def test_profile_is_true_to_the_original(found: Profile) -> None:
     # Measured near 1e-6; a wrong graph shows at 1e-2 and above.
+    assert found.parity is not None
     assert found.parity['relative_error'] < 1e-5
     assert found.parity['same_prediction'] == 1.0
 
 
 def test_fresh_weights_attend_almost_uniformly(found: Profile) -> None:
-    assert found.baseline is not None
-    scores = torch.tensor(found.baseline['measures']['sink_score'])
-    null = torch.full_like(scores, found.nulls['sink_score'])
+    sinks = found.diagnostics['sinks']
+    scores = torch.tensor(sinks['baseline']['sink_score'])
+    null = torch.full_like(scores, sinks['null']['sink_score'])
     # Queries and keys of std 0.02 move a weight by a few per cent.
     torch.testing.assert_close(scores, null, rtol=0.05, atol=0)
-    assert found.nulls['sink_score'] == pytest.approx(0.0741, abs=5e-5)
+    assert sinks['null']['sink_score'] == pytest.approx(0.0741, abs=5e-5)
 
 
 def test_profile_says_what_was_run(found: Profile) -> None:
     assert found.model['name'] == 'LlamaForCausalLM'
     assert found.model['num_heads'] == '3'
     assert found.model['dtype'] == 'float32'
+    assert found.model['causal'] is True
     assert found.settings['sink_tokens'] == 64
+    assert found.settings['rewiring'] is None
     assert found.versions['torch'] == torch.__version__
     assert found.versions['transformers'] == transformers.__version__
-    assert set(found.timings) >= {'original', 'message passing', 'measures'}
+    assert set(found.timings) >= {'read', 'parity', 'model', 're-initialised'}
+    assert found.resources['processes'] == 1
+    assert found.resources['estimated_memory_bytes'] > 0
+    assert found.text['num_tokens'] == len(TEXT.encode()) + 1
     assert found.notes == []
 
 
-def test_profile_is_written_and_drawn(found: Profile, tmp_path: Path) -> None:
-    read = json.loads(found.to_json(tmp_path / 'p.json').read_text())
+def test_profile_is_written_drawn_and_read_again(
+    found: Profile, tmp_path: Path
+) -> None:
+    path = found.to_json(tmp_path / 'p.json')
+    read = json.loads(path.read_text())
     assert read == found.to_dict()
+    assert Profile.from_json(path).to_dict() == read
     page = found.to_html(tmp_path / 'p.html').read_text()
-    assert '&lt;b&gt;of&lt;/b&gt;' in page
-    assert '<b>of' not in page
+    assert '<b>of</b>' not in page
 
 
 def test_profile_repeats_itself(found: Profile) -> None:
-    again = profile(tiny_decoder(), byte_tokenizer(), TEXT, progress=False)
-    first, second = found.to_dict(), again.to_dict()
-    for record in (first, second):
-        del record['timings']
-    assert first == second
+    again = profile(tiny_decoder(), byte_tokenizer(), TEXT, **QUICK)
+    assert numbers(found) == numbers(again)
 
 
 @pytest.mark.parametrize('arrives', ['original', 'converted', 'training'])
@@ -99,7 +113,7 @@ def test_model_is_left_as_it_came(arrives: str) -> None:
     model.train(arrives == 'training')
     weights = {k: v.clone() for k, v in model.state_dict().items()}
     before = model(ids).logits
-    profile(model, byte_tokenizer(), 'abc', progress=False, baseline=False)
+    profile(model, byte_tokenizer(), 'abc', baseline=False, **QUICK)
     assert is_converted(model) == (arrives == 'converted')
     assert model.training == (arrives == 'training')
     assert all(
@@ -114,39 +128,179 @@ def test_model_is_left_as_it_came_after_an_error(
     def fail(*args: Any) -> None:
         raise RuntimeError('no measure')
 
-    monkeypatch.setattr('gnnbridge.profiling.run.measure', fail)
+    monkeypatch.setattr(work, 'sample_graphs', fail)
     model = tiny_decoder()
     with pytest.raises(RuntimeError, match='no measure'):
-        profile(model, byte_tokenizer(), 'abc', progress=False)
+        profile(model, byte_tokenizer(), 'abc', **QUICK)
     assert not is_converted(model)
 
 
 def test_profile_without_baseline() -> None:
     found = profile(
-        tiny_decoder(), byte_tokenizer(), 'abcd', baseline=False, progress=False
+        tiny_decoder(), byte_tokenizer(), 'abcd', baseline=False, **QUICK
     )
-    assert found.baseline is None
+    assert found.diagnostics['sinks']['baseline'] is None
     assert 're-initialised' not in found.timings
-    assert '(' not in found.summary()[0]['mixing']
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-def test_profile_of_a_half_precision_model(
-    dtype: torch.dtype,
-) -> None:
+def test_profile_of_a_half_precision_model(dtype: torch.dtype) -> None:
     model = tiny_decoder().to(dtype)
-    found = profile(model, byte_tokenizer(), 'ab' * 9, progress=False)
+    found = profile(model, byte_tokenizer(), 'ab' * 9, **QUICK)
     assert found.model['dtype'] == str(dtype).removeprefix('torch.')
+    assert found.parity is not None
     assert found.parity['tolerance'] == max(1e-3, 8 * torch.finfo(dtype).eps)
-    read = found.to_dict()
-    assert None not in read['measures']['effective_rank']
+    read = found.to_dict()['diagnostics']['smoothing']['model']
+    assert None not in read['effective_rank']
 
 
-def test_profile_of_two_tokens() -> None:
-    found = profile(tiny_decoder(), byte_tokenizer(), 'a', progress=False)
-    assert found.settings['sink_tokens'] == 2
-    assert 'has 2 tokens' in found.notes[0]
-    assert found.to_dict()['resistance']['last'][1] is None
+def test_a_corpus_averages_over_its_sequences() -> None:
+    texts = ['What was said early is told late.', 'No.', TEXT, 'x' * 300]
+    model, tokenizer = tiny_decoder(), byte_tokenizer()
+    options = {**QUICK, 'baseline': False, 'max_tokens': 48}
+    alone = [profile(model, tokenizer, text, **options) for text in texts]
+    whole = profile(model, tokenizer, texts, batch_size=2, **options)
+    stream = profile(model, tokenizer, iter(texts), batch_size=3, **options)
+    for name, value in (
+        ('sinks', 'entropy'),
+        ('sinks', 'sink_score'),
+        ('smoothing', 'mean_cosine'),
+    ):
+        parts = torch.tensor(
+            [one.diagnostics[name]['model'][value] for one in alone]
+        )
+        for found in (whole, stream):
+            section = found.diagnostics[name]['model']
+            # Batched sums differ from single ones in float32.
+            torch.testing.assert_close(
+                torch.tensor(section[value]),
+                parts.mean(0),
+                rtol=1e-4,
+                atol=1e-5,
+            )
+            assert section['count'] == 4
+    spread = torch.tensor(
+        whole.diagnostics['sinks']['model']['spread']['entropy']
+    )
+    parts = torch.tensor(
+        [one.diagnostics['sinks']['model']['entropy'] for one in alone]
+    )
+    torch.testing.assert_close(spread, parts.std(0), rtol=1e-3, atol=1e-4)
+    assert whole.text['num_sequences'] == 4
+    assert whole.text['longest'] == 48
+    assert '2 texts were cut to their first 48 tokens' in whole.notes[0]
+
+
+@pytest.mark.parametrize('after', [0, 1, 3, 5])
+def test_a_run_that_was_stopped_goes_on(
+    after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [TEXT[:n] for n in (20, 30, 40)]
+    given = tiny_decoder(), byte_tokenizer(), texts
+    options = {**QUICK, 'batch_size': 1, 'checkpoint': tmp_path / 'c'}
+    whole = profile(*given, **{**options, 'checkpoint': None})
+    done: list[str] = []
+    add = work.Ledger.add
+
+    def stop(self: Any, key: str, *rest: Any) -> None:
+        if len(done) == after:
+            raise KeyboardInterrupt
+        done.append(key)
+        add(self, key, *rest)
+        self.save()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work.Ledger, 'add', stop)
+        with pytest.raises(KeyboardInterrupt):
+            profile(*given, **options)
+    again: list[str] = []
+
+    def watch(self: Any, key: str, *rest: Any) -> None:
+        again.append(key)
+        add(self, key, *rest)
+
+    monkeypatch.setattr(work.Ledger, 'add', watch)
+    resumed = profile(*given, **options)
+    assert set(done) & set(again) == set()
+    assert len(done) == after
+    assert numbers(resumed) == numbers(whole)
+    # What is finished is not measured again.
+    again.clear()
+    assert numbers(profile(*given, **options)) == numbers(whole)
+    assert again == []
+
+
+def test_another_run_in_the_same_directory_is_refused(tmp_path: Path) -> None:
+    given = tiny_decoder(), byte_tokenizer()
+    options = {**QUICK, 'baseline': False, 'checkpoint': tmp_path}
+    profile(*given, 'abc', **options)
+    with pytest.raises(ValueError, match='an unfinished run of the same'):
+        profile(*given, 'abd', **options)
+
+
+def test_what_does_not_fit_is_refused_before_it_starts() -> None:
+    model = tiny_decoder()
+    with pytest.raises(ValueError, match='fits into 1 KiB of free memory'):
+        profile(model, byte_tokenizer(), TEXT, max_memory=1024, **QUICK)
+    assert not is_converted(model)
+
+
+def test_settings_and_options() -> None:
+    settings = ProfileSettings(max_tokens=8, baseline=False)
+    found = profile(
+        tiny_decoder(),
+        byte_tokenizer(),
+        TEXT,
+        settings=settings,
+        diagnostics='sinks',
+        progress=False,
+    )
+    assert list(found.diagnostics) == ['sinks']
+    assert found.settings['max_tokens'] == 8
+    with pytest.raises(TypeError, match=r"max_tokens.*got 'max_token'"):
+        profile(tiny_decoder(), byte_tokenizer(), TEXT, max_token=8)
+
+
+def rewirings() -> dict[str, Callable[[], Any]]:
+    return {
+        'transform': lambda: SlidingWindow(3),
+        'graph': lambda: sliding_window_graph(len(TEXT) + 1, 3),
+    }
+
+
+@pytest.mark.parametrize('what', ['transform', 'graph'])
+def test_a_rewired_model_is_measured_on_its_graph(what: str) -> None:
+    model = tiny_decoder()
+    found = profile(
+        model,
+        byte_tokenizer(),
+        TEXT,
+        rewiring=rewirings()[what](),
+        baseline=False,
+        **QUICK,
+    )
+    tokens = found.text['num_tokens']
+    assert found.graphs['layers'][0]['edges_total'] == 3 * tokens - 3
+    assert found.settings['rewiring'] is not None
+    assert found.parity is not None
+    assert not is_converted(model)
+
+
+def test_inside_of_a_rewiring_the_model_is_measured_as_it_is() -> None:
+    model, tokenizer = tiny_decoder(), byte_tokenizer()
+    options = {**QUICK, 'baseline': False}
+    expected = profile(
+        model, tokenizer, TEXT, rewiring=SlidingWindow(3), **options
+    )
+    with gb.rewire(model, SlidingWindow(3)):
+        found = profile(model, tokenizer, TEXT, **options)
+        ids = torch.tensor([[5, 6, 7, 8]])
+        inside = model(ids).logits
+    with gb.rewire(model, SlidingWindow(3)):
+        torch.testing.assert_close(model(ids).logits, inside, rtol=0, atol=0)
+    assert found.diagnostics == expected.diagnostics
+    assert found.parity is None
+    assert 'came rewired' in found.notes[0]
 
 
 def test_profile_of_an_encoder(tmp_path: Path) -> None:
@@ -160,22 +314,36 @@ def test_profile_of_an_encoder(tmp_path: Path) -> None:
         max_position_embeddings=32,
     )
     model = transformers.BertModel(config)
-    found = profile(model, byte_tokenizer(), 'abcdefgh', progress=False)
-    assert found.resistance is None
+    found = profile(
+        model, byte_tokenizer(), 'abcdefgh', progress=False, baseline=False
+    )
+    assert found.model['causal'] is False
+    assert found.parity is not None
     assert found.parity['outputs'] == 'last hidden state'
-    assert found.nulls['name'] == 'uniform'
-    assert 'attend to later ones' in ' '.join(found.notes)
+    status = {k: v['status'] for k, v in found.diagnostics.items()}
+    assert status['sinks'] == 'measured'
+    assert {status[k] for k in ('collapse', 'runway', 'retrieval')} == {
+        'refused'
+    }
+    for name in ('squashing', 'collapse', 'runway', 'retrieval'):
+        assert any('got' in x for x in found.diagnostics[name]['reasons'])
     page = found.to_html(tmp_path / 'r.html').read_text()
-    assert 'causal attention' not in page
-    assert 'id="squashing"' not in page
+    assert 'BertModel' in page
 
 
-def test_progress_goes_to_stderr(
+def test_progress_and_the_estimate_go_to_stderr(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    profile(tiny_decoder(), byte_tokenizer(), 'ab', baseline=False)
+    profile(
+        tiny_decoder(),
+        byte_tokenizer(),
+        'ab',
+        baseline=False,
+        diagnostics='smoothing',
+    )
     said = capsys.readouterr()
-    assert 'message passing' in said.err
+    assert 'This takes about' in said.err
+    assert 'no_mlp' in said.err
     assert said.out == ''
 
 
@@ -187,10 +355,12 @@ def test_an_old_architecture_is_profiled_with_masks() -> None:
     model = transformers.BloomForCausalLM(config).eval()
     given = model, byte_tokenizer(), 'What was said early is told late.'
     with pytest.raises(NotImplementedError, match="mode='mask'"):
-        profile(*given, progress=False)
+        profile(*given, **QUICK)
     assert conversion_mode(model) is None
     gb.convert(model, mode='mask')
-    found = profile(*given, progress=False)
+    found = profile(*given, **QUICK)
     assert conversion_mode(model) == 'mask'
     assert any('not as message passing' in note for note in found.notes)
-    assert len(found.measures['layer']) == 2
+    sinks = found.diagnostics['sinks']['model']
+    assert len(sinks['layer']) == 2
+    assert sinks['value_norm_ratio'] is None

@@ -1,0 +1,40 @@
+import pytest
+import torch
+from torch import distributed
+
+from gnnbridge.profiling.processes import Processes, local_device, processes
+
+
+def test_without_torchrun_there_is_one_process() -> None:
+    with processes() as group:
+        assert (group.rank, group.size, group.is_first) == (0, 1, True)
+        assert group.gather('x') == ['x']
+        assert group.owns(7)
+    assert not distributed.is_initialized()
+
+
+@pytest.mark.parametrize('size', [1, 2, 3, 7])
+def test_every_piece_of_work_has_one_owner(size: int) -> None:
+    for number in range(20):
+        owners = [r for r in range(size) if Processes(r, size).owns(number)]
+        assert len(owners) == 1
+
+
+def test_a_group_that_is_there_is_used_and_left() -> None:
+    store = distributed.HashStore()
+    distributed.init_process_group('gloo', store=store, rank=0, world_size=1)
+    try:
+        with processes(torch.device('cpu')) as group:
+            assert (group.rank, group.size) == (0, 1)
+        assert distributed.is_initialized()
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_each_process_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv('LOCAL_RANK', raising=False)
+    assert local_device('cuda') == 'cuda'
+    monkeypatch.setenv('LOCAL_RANK', '3')
+    assert local_device('cuda') == 'cuda:3'
+    assert local_device('cuda:0') == 'cuda:0'
+    assert local_device('cpu') == 'cpu'
