@@ -1,0 +1,1 @@
+"""The diagnostics of a profile, one module each."""
