@@ -1,9 +1,10 @@
-"""Figures without pyplot: one style, one palette, one way out as SVG."""
+"""Figures without pyplot: one style, one palette, one way onto the page."""
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -11,24 +12,29 @@ from typing import Any
 
 import matplotlib as mpl
 from cycler import cycler
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
-# Okabe and Ito's palette: told apart under the common colour-vision
-# deficiencies and in grey print.
-BLUE = '#0072B2'
-VERMILION = '#D55E00'
-GREEN = '#009E73'
-INK = '#1b2733'
-QUIET = '#6b7785'
-RULE = '#d8dde3'
+from gnnbridge.report.theme import ROLES, role_of
+
+BLUE = ROLES['blue'].light
+VERMILION = ROLES['vermilion'].light
+GREEN = ROLES['green'].light
+PURPLE = ROLES['purple'].light
+AMBER = ROLES['amber'].light
+SKY = ROLES['sky'].light
+INK = ROLES['ink'].light
+QUIET = ROLES['quiet'].light
+EDGE = ROLES['edge'].light
+RULE = ROLES['rule'].light
 
 _STYLE: dict[str, Any] = {
-    'axes.edgecolor': '#9aa4af',
+    'axes.edgecolor': EDGE,
     'axes.grid': False,
     'axes.labelcolor': INK,
-    'axes.labelsize': 10,
+    'axes.labelsize': 9.5,
     'axes.linewidth': 0.8,
     'axes.prop_cycle': cycler(color=[BLUE, VERMILION, GREEN, QUIET]),
     'axes.spines.right': False,
@@ -40,9 +46,9 @@ _STYLE: dict[str, Any] = {
     'axes.unicode_minus': True,
     'figure.facecolor': 'white',
     'font.family': ['DejaVu Sans'],
-    'font.size': 10,
+    'font.size': 9.5,
     'grid.color': RULE,
-    'grid.linewidth': 0.6,
+    'grid.linewidth': 0.7,
     'legend.fontsize': 9,
     'legend.frameon': False,
     'lines.linewidth': 1.8,
@@ -66,12 +72,13 @@ def house_style() -> Iterator[None]:
 
 
 def new_axes(
-    width: float = 5.4,
-    height: float = 3.2,
+    width: float = 4.6,
+    height: float = 2.8,
     *,
-    left: float = 0.68,
-    bottom: float = 0.52,
-    right: float = 0.08,
+    left: float = 0.62,
+    bottom: float = 0.5,
+    right: float = 0.12,
+    top: float = 0.34,
 ) -> tuple[Figure, Axes]:
     """A figure with one pair of axes; all lengths in inches.
 
@@ -79,7 +86,6 @@ def new_axes(
     over, which is most of the time that a report takes.
     """
     figure = Figure(figsize=(width, height))
-    top = 0.34
     box = (
         left / width,
         bottom / height,
@@ -89,13 +95,82 @@ def new_axes(
     return figure, figure.add_axes(box)
 
 
-def to_data_uri(figure: Figure) -> str:
-    """The figure as an SVG inside a ``data:`` address."""
-    buffer = io.BytesIO()
-    metadata = {'Date': None, 'Creator': None}
-    figure.savefig(buffer, format='svg', dpi=200, metadata=metadata)
-    encoded = base64.b64encode(buffer.getvalue()).decode('ascii')
-    return f'data:image/svg+xml;base64,{encoded}'
+def to_svg(figure: Figure, alt: str, kind: str = '') -> Markup:
+    """The figure as an SVG element for the page, in the theme's colours.
+
+    Text stays text, so that it is found, read out and written in the page's
+    font.
+
+    Args:
+        figure: Drawn in :func:`house_style`.
+        alt: What is read in its place.
+        kind: A further class of the element.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context({'svg.fonttype': 'none'}):
+        figure.savefig(
+            buffer,
+            format='svg',
+            transparent=True,
+            metadata={'Date': None, 'Creator': None},
+        )
+    text = buffer.getvalue()
+    width, height = re.findall(r'viewBox="0 0 (\S+) (\S+)"', text)[0]
+    return Markup(
+        f'<svg class="plot {kind}" role="img" aria-label="{escape(alt)}" '
+        f'viewBox="0 0 {width} {height}">{_for_page(text, alt)}</svg>'
+    )
+
+
+def _for_page(text: str, alt: str) -> str:
+    """What is inside the SVG element, as a page needs it."""
+    text = text[text.index('>', text.index('<svg')) + 1 : text.rindex('</svg>')]
+    for gone in (r'<metadata>.*?</metadata>', r'<style.*?</style>'):
+        text = re.sub(gone, '', text, flags=re.DOTALL)
+    # Ids that are referred to are kept, under names of this figure.
+    used = set(re.findall(r'<[^>]*(?:url\(#|href="#)([^)"]+)', text))
+    salt = hashlib.blake2b((alt + text).encode(), digest_size=4).hexdigest()
+    names = {old: f's{salt}-{place}' for place, old in enumerate(sorted(used))}
+    # Tags only: a token may read like an attribute.
+    text = re.sub(r'<[^>]*>', lambda tag: _tag(tag.group(), names), text)
+    # Groups without anything in them, from the inside out.
+    while (less := re.sub(r'<(g|defs)[^<>]*>\s*</\1>', '', text)) != text:
+        text = less
+    return re.sub(r'\s*\n\s*', '', text)
+
+
+def _tag(tag: str, names: dict[str, str]) -> str:
+    """One tag with short numbers, in variables for colours, its own ids."""
+
+    def own_id(found: re.Match[str]) -> str:
+        name = names.get(found.group(1))
+        return '' if name is None else f' id="{name}"'
+
+    tag = re.sub(r'font-family: [^;"]*;? ?', '', tag)
+    tag = re.sub(r' transform="rotate\(-0 [^)]*\)"', '', tag)
+    tag = re.sub(r' (?:d|x|y|transform)="[^"]*"', _rounded, tag)
+    tag = re.sub(r'#[0-9a-f]{6}', _variable, tag)
+    tag = re.sub(r' id="([^"]+)"', own_id, tag)
+    return re.sub(
+        r'(url\(#|href="#)([^)"]+)',
+        lambda found: found.group(1) + names[found.group(2)],
+        tag,
+    )
+
+
+def _rounded(attribute: re.Match[str]) -> str:
+    """Numbers to a hundredth of a point, on one line."""
+    short = re.sub(
+        r'-?\d+\.\d{3,}',
+        lambda found: f'{float(found.group()):.2f}',
+        attribute.group(),
+    )
+    return re.sub(r'\s+', ' ', short).replace(' "', '"')
+
+
+def _variable(color: re.Match[str]) -> str:
+    role = role_of(color.group())
+    return color.group() if role is None else f'var(--{role})'
 
 
 @lru_cache(maxsize=1)

@@ -8,49 +8,103 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
 from gnnbridge.report.comparison import ComparisonDict, comparison
-from gnnbridge.report.section import ProfileDict
+from gnnbridge.report.headlines import headlines
+from gnnbridge.report.overview import told
+from gnnbridge.report.reading import TITLES, as_dict, part
+from gnnbridge.report.section import numeral
 
+_COLORS = {'high': 'bold red', 'medium': 'yellow', 'info': 'green'}
 _LOOK: dict[str, Any] = {'box': box.SIMPLE_HEAD, 'padding': (0, 1, 0, 0)}
 
 
-def print_profile(
-    profile: ProfileDict,
-    rows: Sequence[Mapping[str, str]],
-    paths: Sequence[Path],
-) -> None:
-    """Prints a profile and where it was written.
+def print_profile(profile: Any, paths: Sequence[Path] = ()) -> None:
+    """Prints what is wrong with a model, its numbers, and where they are.
 
     Args:
-        profile: What ``Profile.to_dict()`` returns.
-        rows: Its summary: one row per layer.
-        paths: The files.
+        profile: What ``Profile.to_dict()`` returns, or the profile itself.
+        paths: The files that were written.
     """
-    bare = profile['baseline'] is None
-    grid = Grid(
-        title=Text(
-            f'{profile["model"]["name"]} on {profile["text"]["source"]}'
-        ),
-        caption=None
-        if bare
-        else 'in brackets: the same architecture with re-initialised weights',
-        show_lines=not bare,
-        **_LOOK,
-    )
-    for column in rows[0]:
+    plain = as_dict(profile)
+    console = Console()
+    name = f'{plain["model"]["name"]} on {plain["text"]["source"]}'
+    console.print(Text(name, style='bold'))
+    _print_findings(console, told(plain))
+    console.print(_numbers(plain))
+    for line in _asides(plain):
+        console.print(Text(line))
+    for path in paths:
+        # Never folded, so that it can be copied whole.
+        console.print(Text(str(path)), soft_wrap=True)
+
+
+def _print_findings(
+    console: Console, found: Sequence[Mapping[str, Any]]
+) -> None:
+    """Findings in full, what is in order by its title alone."""
+    for item in found:
+        severity = item['severity']
+        if severity == 'info':
+            continue
+        head = Text(f'{severity:<7}', style=_COLORS[severity])
+        head.append(item['title'], style='bold')
+        if item['where']:
+            head.append(f' ({item["where"]})', style='default')
+        console.print(Padding(head, (1, 0, 0, 0)))
+        console.print(Padding(Text(item['text']), (0, 0, 0, 7)))
+    mild = [item['title'] for item in found if item['severity'] == 'info']
+    if mild:
+        head = Text(f'{"info":<7}', style=_COLORS['info'])
+        console.print()
+        for title in mild:
+            console.print(head + Text(title))
+            head = Text(' ' * 7)
+
+
+def _numbers(profile: Mapping[str, Any]) -> Grid:
+    """The headline numbers of every diagnostic in one grid."""
+    grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    grid.add_column('', ratio=1)
+    for column in ('this model', 're-initialised', 'null'):
         grid.add_column(column, justify='right')
-    for row in rows:
-        # The baseline under the value: eight columns fit into 80 characters.
-        grid.add_row(*(cell.replace(' (', '\n(') for cell in row.values()))
-    error = profile['parity']['relative_error']
-    parity = (
-        f'Message passing gives the original {profile["parity"]["outputs"]} '
-        f'to {error:.1e} of their scale.'
-    )
-    _print(grid, [parity, *profile['notes']], paths)
+    for name, title in TITLES.items():
+        section = part(profile, name)
+        if section is None:
+            continue
+        status = '' if section.model else ': not measured'
+        grid.add_row(Text(f'{title}{status}', style='bold'))
+        for found in headlines(profile, name) if section.model else ():
+            write = found.headline.write
+            if found.model is None:
+                continue
+            grid.add_row(
+                Text(f'  {found.headline.label}'),
+                write(found.model),
+                write(found.baseline),
+                write(found.null),
+            )
+    return grid
+
+
+def _asides(profile: Mapping[str, Any]) -> list[str]:
+    """Parity, notes, and what could not be measured."""
+    lines = []
+    parity = profile.get('parity')
+    if parity:
+        lines.append(
+            f'Message passing gives the original {parity["outputs"]} to '
+            f'{numeral(parity["relative_error"], 2)} of their scale.'
+        )
+    lines += profile.get('notes') or ()
+    for name, title in TITLES.items():
+        section = part(profile, name)
+        reasons = () if section is None else section.reasons
+        lines += [f'{title}: {reason}' for reason in reasons]
+    return lines
 
 
 def print_comparison(report: ComparisonDict, paths: Sequence[Path]) -> None:

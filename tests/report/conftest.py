@@ -1,121 +1,110 @@
-"""Synthetic profiles: plain data of the shape that the report is given."""
+"""Synthetic profiles and comparisons: plain data that the report is given."""
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from gnnbridge.report.html import render
+# What these tests share lies beside them.
+sys.path.insert(0, str(Path(__file__).parent))
 
+import synthetic_profile
+from browsing import ATTACK, CHROMIUM, REASON, SIZES, Watched
 
-def _measures(
-    rng: np.random.Generator, layers: int, heads: int, sink: float
-) -> dict[str, Any]:
-    scores = np.clip(rng.beta(1, 5, (layers, heads)) + sink, 0, 1)
-    return {
-        'sink_score': scores.tolist(),
-        'sink_rate': (scores > 0.3).mean(1).tolist(),
-        'entropy': rng.uniform(0.5, 4, (layers, heads)).tolist(),
-        'dirichlet_energy': np.geomspace(0.9, 0.2, layers).tolist(),
-        'effective_rank': np.linspace(60, 20, layers).tolist(),
-        'rank_collapse': np.linspace(0.9, 0.6, layers).tolist(),
-        'mean_cosine': np.linspace(0.05, 0.5, layers).tolist(),
-        'mixing': rng.uniform(0.1, 0.6, layers).tolist(),
-    }
+from gnnbridge.report.comparing import write_comparison
+from gnnbridge.report.html import render, write
 
-
-def _resistance(tokens: int, slope: float) -> dict[str, Any]:
-    values = (2 + slope * np.arange(tokens)).tolist()
-    values[-1] = None
-    return {'hops': 1.9, 'last': values, 'mean': values[:]}
-
-
-def _graph(rng: np.random.Generator, layer: int, tokens: int) -> dict[str, Any]:
-    edges = []
-    for target in range(1, tokens):
-        near = int(rng.integers(max(0, target - 8), target))
-        edges.append([near, target, float(rng.uniform(0.05, 0.4))])
-        edges.append([0, target, float(rng.uniform(0.1, 0.8))])
-    return {
-        'layer': layer,
-        'num_edges': tokens * (tokens + 1) // 2,
-        'edges_per_token': 2,
-        'first_token_share': 0.41,
-        'self_share': 0.12,
-        'edges': edges,
-    }
-
-
-def _make(
-    layers: int = 4,
-    heads: int = 4,
-    tokens: int = 96,
-    text: str = 'the quick brown fox ',
-) -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    pieces = [text[place % len(text)] for place in range(tokens)]
-    return {
-        'model': {
-            'name': 'synthetic-decoder',
-            'architecture': 'LlamaForCausalLM',
-            'num_layers': layers,
-            'num_heads': heads,
-            'hidden_size': 64,
-            'num_parameters': 1_234_567,
-            'dtype': 'float32',
-        },
-        'text': {
-            'source': 'a synthetic text',
-            'num_tokens': tokens,
-            'truncated': True,
-            'bos': False,
-            'tokens': pieces,
-            'excerpt': ''.join(pieces),
-        },
-        'notes': [f'The text was cut to its first {tokens} tokens.'],
-        'parity': {
-            'outputs': 'logits',
-            'max_abs_error': 3.1e-6,
-            'scale': 14.2,
-            'relative_error': 2.2e-7,
-            'tolerance': 1e-3,
-            'same_prediction': 1.0,
-        },
-        'measures': _measures(rng, layers, heads, 0.2),
-        'baseline': {
-            'measures': _measures(rng, layers, heads, 0.0),
-            'resistance': _resistance(tokens, 0.9),
-        },
-        'nulls': {
-            'name': 'uniform causal',
-            'sink_score': 0.0741,
-            'first_token_share': 0.05,
-            'entropy': 3.6,
-            'resistance': _resistance(tokens, 1.0),
-        },
-        'graphs': [_graph(rng, layer, tokens) for layer in range(layers)],
-        'resistance': _resistance(tokens, 0.5),
-        'settings': {
-            'max_tokens': 256,
-            'sink_tokens': 64,
-            'sink_epsilon': 0.3,
-            'seed': 0,
-        },
-        'versions': {'gnnbridge': '0.1.0', 'torch': '2.13.0'},
-        'timings': {'capture': 0.31, 'measures': 1.24},
-    }
+MakeProfile = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope='session')
 def make_profile() -> Callable[..., dict[str, Any]]:
-    return _make
+    return synthetic_profile.make
+
+
+@pytest.fixture
+def profile() -> dict[str, Any]:
+    """A small one, fresh for every test."""
+    return synthetic_profile.make(layers=3, heads=4, tokens=40)
+
+
+@pytest.fixture
+def refused() -> dict[str, Any]:
+    """One with parts that could not be measured, without a baseline."""
+    return synthetic_profile.refused(
+        synthetic_profile.make(layers=3, heads=4, tokens=40)
+    )
+
+
+@pytest.fixture
+def tiny() -> dict[str, Any]:
+    """Three tokens, one layer, one head."""
+    return synthetic_profile.tiny()
 
 
 @pytest.fixture(scope='session')
 def plain_page(make_profile: Callable[..., dict[str, Any]]) -> str:
     """A small page, drawn once for all tests that only read it."""
-    return render(make_profile(layers=2, tokens=20))
+    return render(make_profile(layers=2, heads=2, tokens=20))
+
+
+@pytest.fixture(scope='session')
+def browser() -> Iterator[Any]:
+    # Where these tests have to run, a missing browser is an error.
+    if not Path(CHROMIUM).exists() and not os.environ.get(
+        'GNNBRIDGE_REQUIRE_BROWSER'
+    ):
+        pytest.skip(REASON)
+    sync_api = pytest.importorskip('playwright.sync_api', reason=REASON)
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=['--no-sandbox', '--disable-background-networking'],
+        )
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope='session')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp('page')
+
+
+@pytest.fixture(scope='session')
+def page_file(make_profile: MakeProfile, folder: Path) -> Path:
+    return write(make_profile(**SIZES), folder / 'report.html')
+
+
+@pytest.fixture(scope='session')
+def hostile_file(make_profile: MakeProfile, folder: Path) -> Path:
+    profile = make_profile(**SIZES)
+    profile['text'].update(excerpt=ATTACK, tokens=[ATTACK] * 40)
+    profile['notes'] = [ATTACK]
+    profile['model'].update(name='noplacetobreak' * 9, architecture=ATTACK)
+    profile['diagnostics']['sinks'].update(status='partly', reasons=[ATTACK])
+    return write(profile, folder / 'hostile.html')
+
+
+@pytest.fixture(scope='session')
+def both_file(make_profile: MakeProfile, folder: Path) -> Path:
+    profiles = [
+        make_profile(**SIZES),
+        make_profile(layers=2, heads=2, tokens=24, seed=1, learned=0.3),
+    ]
+    names = ['before', ATTACK]
+    return write_comparison(profiles, names, folder / 'comparison.html')
+
+
+@pytest.fixture
+def opened(browser: Any, page_file: Path) -> Iterator[Watched]:
+    watched = Watched(browser, page_file, color_scheme='light')
+    yield watched
+    assert watched.said == []
+    assert watched.fetched == []
+    watched.page.close()
 
 
 def _column(name: str, place: int, tokens: int) -> dict[str, Any]:

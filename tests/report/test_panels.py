@@ -1,21 +1,44 @@
-from collections.abc import Callable
 from typing import Any
 
-from gnnbridge.report.panels import layer_panel, layer_values
+from gnnbridge.report.figures import (
+    plot_head_kinds,
+    plot_jacobian,
+    plot_runway,
+    plot_sinks,
+)
+from gnnbridge.report.panels import panel
 
-MakeProfile = Callable[..., dict[str, Any]]
+
+def test_title_unit_and_legend_leave_the_figure(
+    profile: dict[str, Any],
+) -> None:
+    made = panel(plot_jacobian, profile, 'What it shows.')
+    assert made.title == 'Sensitivity of the last token'
+    assert made.unit == 'Jacobian norm'
+    assert [(key.label, key.color, key.dash) for key in made.legend] == [
+        ('this model', 'blue', ''),
+        ('re-initialised', 'vermilion', '5 3'),
+        ('uniform causal', 'ink', '1.5 2.5'),
+    ]
+    for gone in (made.title, made.unit, 'this model'):
+        assert f'>{gone}</text>' not in made.image
+    assert 'aria-label="Sensitivity of the last token. What it shows."' in (
+        made.image
+    )
 
 
-def test_layer_values_average_over_heads() -> None:
-    assert layer_values([[1.0, 3.0], [None, 5.0], [None]]) == [2.0, 5.0, None]
-    assert layer_values([0.5, None]) == [0.5, None]
+def test_one_line_needs_no_legend(profile: dict[str, Any]) -> None:
+    assert panel(plot_runway, profile, 'c').legend == []
 
 
-def test_layer_panel_gives_all_means(make_profile: MakeProfile) -> None:
-    profile = make_profile(layers=2)
-    profile['measures']['mixing'] = [0.25, 0.75]
-    profile['baseline']['measures']['mixing'] = [0.1, None]
-    panel = layer_panel(profile, 'mixing', 'Mixing', 'share', null=('nil', 0.0))
-    means = 'this model 0.500, re-initialised 0.100; nil: 0'
-    assert means in panel.caption
-    assert means in panel.alt
+def test_maps_keep_their_labels(profile: dict[str, Any]) -> None:
+    made = panel(plot_sinks, profile, 'c', quantity='entropy')
+    assert made.unit == ''
+    assert '>layer</text>' in made.image
+    assert '>nats</text>' in made.image
+
+
+def test_bars_have_patches_in_their_legend(profile: dict[str, Any]) -> None:
+    legend = panel(plot_head_kinds, profile, 'c').legend
+    assert all(key.filled for key in legend)
+    assert [key.color for key in legend] == ['rule', 'blue', 'amber', 'green']
