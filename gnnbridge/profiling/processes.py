@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from torch import distributed
 # A process may be far ahead of the slowest; if that one dies, torchrun ends
 # all of them.
 _PATIENCE = timedelta(days=7)
+# Seconds between two looks.
+_PAUSE = 0.05
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,45 @@ def processes(device: torch.device | str = 'cpu') -> Iterator[Processes]:
     if on_gpu:
         # Objects are gathered through the memory of the current device.
         torch.cuda.set_device(device)
+    store, rank, size = next(distributed.rendezvous('env://'))
     distributed.init_process_group(
-        'nccl' if on_gpu else 'gloo', timeout=_PATIENCE
+        'nccl' if on_gpu else 'gloo',
+        timeout=_PATIENCE,
+        store=distributed.PrefixStore(_meeting(store, rank, size), store),
+        rank=rank,
+        world_size=size,
     )
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size())
     finally:
         distributed.destroy_process_group()
+
+
+def _meeting(store: Any, rank: int, size: int) -> str:
+    """A name that the processes of this start have in common.
+
+    torchrun keeps its store when it starts processes again (torch 2.13), and
+    with it the addresses of those that died: a group has to look for its
+    members under a name that no earlier one had.
+    """
+    me = uuid.uuid4().hex
+    if rank == 0:
+        store.set('meeting', me)
+        places = [f'{me}/{other}' for other in range(1, size)]
+        store.wait(places, _PATIENCE)
+        for place in places:
+            store.set(f'{place}/seen', store.get(place))
+        return me
+    while True:
+        # Until the first process of this start has come, the name is an old
+        # one, under which nobody has seen this process.
+        meeting = store.get('meeting').decode()
+        place = f'{meeting}/{rank}'
+        store.set(place, me)
+        seen = f'{place}/seen'
+        if store.check([seen]) and store.get(seen).decode() == me:
+            return meeting
+        time.sleep(_PAUSE)
 
 
 def local_device(device: str) -> str:

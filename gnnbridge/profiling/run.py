@@ -208,12 +208,13 @@ class _Run:
             cost = self._estimate(subject, shown, tasks)
             worker = self._worker(first, tasks, cost)
             worker.ledger.tally.reasons |= refused
-            with self.clock('model'), worker.bar:
+            with self.clock('model'):
                 kept = self._measure(worker, subject, tasks, sequences)
             baseline = None
             if self.settings.baseline:
                 with self.clock('re-initialised'):
                     baseline = self._baseline(worker, subject, mode, kept)
+            worker.bar.close()
         return self._result(
             worker, subject, baseline, shown, parity, mode, cost
         )
@@ -303,8 +304,11 @@ class _Run:
         parts = self._parts(ledger)
         total = None
         if cost.sequences is not None:
-            total = cost.sequences * len(first[0])
-            total += round(sum(task.passes for task in tasks))
+            again = min(cost.sequences, self.settings.baseline_sequences)
+            read = cost.sequences + self.settings.baseline * again
+            passes = sum(task.passes for task in tasks)
+            total = read * len(first[0])
+            total += round(passes) * (1 + self.settings.baseline)
         bar = tqdm(total=total, unit='token', disable=not self.talks,
                    leave=False, unit_scale=True)  # fmt: skip
         known = known_units(done for _, done in parts.values())

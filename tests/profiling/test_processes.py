@@ -1,8 +1,16 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import distributed
 
-from gnnbridge.profiling.processes import Processes, local_device, processes
+from gnnbridge.profiling.processes import (
+    Processes,
+    _meeting,
+    local_device,
+    processes,
+)
 
 
 def test_without_torchrun_there_is_one_process() -> None:
@@ -38,3 +46,19 @@ def test_each_process_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert local_device('cuda') == 'cuda:3'
     assert local_device('cuda:0') == 'cuda:0'
     assert local_device('cpu') == 'cpu'
+
+
+def test_processes_that_start_again_meet_under_a_new_name() -> None:
+    # Those of an earlier start have died; the store has all that they wrote.
+    store = distributed.HashStore()
+    names = []
+    for _ in range(2):
+        with ThreadPoolExecutor(3) as pool:
+            # The first comes last: the others find the old name.
+            late = [pool.submit(_meeting, store, rank, 3) for rank in (2, 1)]
+            time.sleep(0.2)
+            first = pool.submit(_meeting, store, 0, 3)
+            found = {job.result(timeout=30) for job in (*late, first)}
+        assert len(found) == 1
+        names += found
+    assert names[0] != names[1]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Generator
 
-from gnnbridge.datasets.digits import copying
+from gnnbridge.datasets.digits import copy_digits
 from gnnbridge.datasets.prompts import (
     Haystack,
     Prompt,
@@ -91,7 +91,7 @@ def unreadable(subject: Subject) -> str | None:
     prompts = [
         *json_retrieval(1, 2, generator=generator),
         *needle_prompts(1, 0, haystack, generator=generator),
-        *copying(1, 8, generator=generator).prompts(),
+        *copy_digits(1, 8, generator=generator).prompts(),
     ]
     texts = [prompt.text for prompt in prompts]
     try:

@@ -108,9 +108,9 @@ def _ablations(part: Part) -> list[Wanted]:
         Wanted(
             ('ablations',),
             plot_ablations,
-            f'Rank at the end: as it is {end}, {ends}. Without its residual '
-            'connections attention collapses doubly exponentially '
-            '(Dong et al. 2021).',
+            f'Rank at the end: as it is {end}, {ends}. Attention alone '
+            'draws tokens together (Dong et al. 2021); residual connections '
+            'and MLPs hold them apart.',
         )
     ]
 

@@ -251,10 +251,13 @@ class Broken:
 
     def __init__(self, model: Any) -> None:
         self.model, self.device = model, model.device
-        self.base_model = self
+        self.config, self.base_model = model.config, self
 
     def modules(self) -> Any:
         return self.model.modules()
+
+    def named_modules(self) -> Any:
+        return self.model.named_modules()
 
     def get_submodule(self, name: str) -> Any:
         return self.model.get_submodule(name)
