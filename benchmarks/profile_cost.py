@@ -33,6 +33,18 @@ TOKENS, OPENINGS = 1024, 5
 KINDS = ('embedded', 'wide')
 
 
+def memory(resources: dict[str, Any]) -> dict[str, Any]:
+    """What was held, and what was said before of what would be."""
+    peak, before = (
+        resources[name] for name in ('peak_memory_bytes', 'memory_before_bytes')
+    )
+    return {
+        'peak_memory_bytes': peak,
+        'growth_bytes': peak - before,
+        'estimated_memory_bytes': resources['estimated_memory_bytes'],
+    }
+
+
 def embedded() -> dict[str, Any]:
     """The whole profile of the embedded model."""
     model, tokenizer = gb.load_embedded()
@@ -43,8 +55,7 @@ def embedded() -> dict[str, Any]:
         'seconds': seconds,
         'timings': found.timings,
         'estimated_seconds': found.resources['estimated_seconds'],
-        'peak_memory_bytes': found.resources['peak_memory_bytes'],
-        'estimated_memory_bytes': found.resources['estimated_memory_bytes'],
+        **memory(found.resources),
         'status': {k: v['status'] for k, v in found.diagnostics.items()},
     }
 
@@ -78,8 +89,7 @@ def wide(page: Path) -> dict[str, Any]:
         'seconds': seconds,
         'page_seconds': time.perf_counter() - start,
         'page_bytes': page.stat().st_size,
-        'peak_memory_bytes': found.resources['peak_memory_bytes'],
-        'estimated_memory_bytes': found.resources['estimated_memory_bytes'],
+        **memory(found.resources),
     }
 
 

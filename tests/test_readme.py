@@ -23,7 +23,7 @@ def test_the_first_example_runs(capsys):
 
 def test_links_lead_somewhere():
     links = re.findall(r'\]\((?!https?:)([^)#]+)\)', README)
-    assert len(links) == 11
+    assert len(links) == 13
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 

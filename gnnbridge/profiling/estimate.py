@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from gnnbridge.datasets.corpus import Source, count_documents
 from gnnbridge.profiling.memory import in_words
+from gnnbridge.profiling.reading import outputs
 from gnnbridge.profiling.sampling import Task
 from gnnbridge.profiling.settings import ProfileSettings
 
+if TYPE_CHECKING:
+    from gnnbridge.models.capture import PreTrainedModel
+
 # Measured: what capture and the measures of a layer take, in forward passes.
 _CAPTURE_PASSES = 12.0
+_TIMED = 3
 # Measured: bytes for each edge beside the attention of its heads, which is
 # held in a few copies.
 _EDGE_BYTES = 64
@@ -32,12 +41,14 @@ class Costs:
         heads: The most heads of a layer.
         hidden_size: The width of its states.
         parameter_bytes: What its weights take.
+        output_bytes: What its outputs take for a sequence.
     """
 
     seconds_per_token: float
     heads: int
     hidden_size: int
     parameter_bytes: int
+    output_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,29 @@ class Estimate:
             else f'about {_duration(self.seconds)}'
         )
         return f'{time} and up to {in_words(self.memory)} of memory'
+
+
+def costs_of(
+    model: PreTrainedModel, sequence: Tensor, shape: tuple[int, int]
+) -> Costs:
+    """What a model costs on sequences such as one ``[N]``.
+
+    Args:
+        model: The model; it runs some times.
+        sequence: The sequence.
+        shape: The most heads of a layer, and the width of the states.
+    """
+    ids, seconds = sequence.unsqueeze(0).to(model.device), []
+    for _ in range(_TIMED):
+        start = time.perf_counter()
+        _, values = outputs(model, ids)
+        seconds.append(time.perf_counter() - start)
+    parameters = sum(p.numel() * p.element_size() for p in model.parameters())
+    heads, hidden = shape
+    return Costs(
+        min(seconds) / len(sequence), heads, hidden, parameters,
+        values.numel() * values.element_size(),
+    )  # fmt: skip
 
 
 def estimate(
@@ -91,7 +125,8 @@ def estimate(
         passes = per_task + _CAPTURE_PASSES * read
         seconds = passes * costs.seconds_per_token
     batch = min(settings.batch_size, sequences or settings.batch_size)
-    peaks = [capture_memory(costs, batch, tokens)]
+    # Two outputs and their differences are held when they are compared.
+    peaks = [capture_memory(costs, batch, tokens), 4 * costs.output_bytes]
     peaks += [task.memory for task in tasks]
     copies = settings.baseline * costs.parameter_bytes
     return Estimate(seconds, max(peaks) + copies, sequences)

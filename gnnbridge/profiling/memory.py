@@ -24,6 +24,16 @@ def free_memory(device: torch.device) -> int | None:
     return min(found, default=None)
 
 
+def held_memory(device: torch.device) -> int | None:
+    """Bytes that this process holds now; ``None`` if unknown.
+
+    On a GPU those that torch holds there.
+    """
+    if device.type == 'cuda':
+        return int(torch.cuda.memory_allocated(device))
+    return _from_proc('self/status', 'VmRSS:')
+
+
 def peak_memory(device: torch.device) -> int | None:
     """The most bytes that this process has held; ``None`` if unknown.
 
@@ -49,12 +59,17 @@ def in_words(size: float) -> str:
 
 
 def _available() -> int | None:
+    return _from_proc('meminfo', 'MemAvailable:')
+
+
+def _from_proc(name: str, entry: str) -> int | None:
+    """A number of bytes that Linux tells."""
     try:
-        lines = Path('/proc/meminfo').read_text().splitlines()
+        lines = (Path('/proc') / name).read_text().splitlines()
     except OSError:
         return None
     for line in lines:
-        if line.startswith('MemAvailable:'):
+        if line.startswith(entry):
             return 1024 * int(line.split()[1])
     return None
 

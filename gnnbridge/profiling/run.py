@@ -32,20 +32,23 @@ from gnnbridge.profiling.description import (
     versions,
 )
 from gnnbridge.profiling.estimate import (
-    Costs,
     Estimate,
+    costs_of,
     estimate,
     refuse_too_large,
 )
 from gnnbridge.profiling.identity import fingerprint
 from gnnbridge.profiling.ledger import Ledger, known_units
-from gnnbridge.profiling.memory import free_memory, peak_memory
+from gnnbridge.profiling.memory import (
+    free_memory,
+    held_memory,
+    peak_memory,
+)
 from gnnbridge.profiling.pieces import Reader, batches
 from gnnbridge.profiling.processes import Processes, processes
 from gnnbridge.profiling.reading import (
     as_message_passing,
     known_tokens,
-    outputs,
     reading_limit,
 )
 from gnnbridge.profiling.result import Profile
@@ -55,7 +58,7 @@ from gnnbridge.profiling.sampling import (
     Task,
 )
 from gnnbridge.profiling.sections.registry import sections
-from gnnbridge.profiling.settings import ProfileSettings
+from gnnbridge.profiling.settings import ProfileSettings, with_options
 from gnnbridge.profiling.shown_graphs import ShownGraphs, shown_graphs
 from gnnbridge.profiling.work import Worker
 
@@ -65,6 +68,8 @@ if TYPE_CHECKING:
 
 # Sequences that tasks may use.
 _FIRST = 16
+# Tokens on which message passing is compared with the original.
+_COMPARED = 512
 
 
 def profile(
@@ -129,7 +134,7 @@ def profile(
         >>> result = gb.profile(*gb.load_embedded())
         >>> result.to_html('report.html')
     """
-    settings = _settings(settings, options)
+    settings = with_options(settings or ProfileSettings(), options)
     given = _Given(
         model,
         tokenizer,
@@ -143,23 +148,6 @@ def profile(
     )
     with processes(model.device) as group, evaluation_mode(model):
         return _Run(given, group, progress and group.is_first).profile()
-
-
-def _settings(
-    settings: ProfileSettings | None, options: dict[str, Any]
-) -> ProfileSettings:
-    names = [field.name for field in dataclasses.fields(ProfileSettings)]
-    if unknown := sorted(set(options) - set(names)):
-        raise TypeError(
-            f'Expected options of a profile, {", ".join(names)} (got '
-            f"'{unknown[0]}')."
-        )
-    diagnostics = options.get('diagnostics')
-    if isinstance(diagnostics, str):
-        options = {**options, 'diagnostics': (diagnostics,)}
-    elif diagnostics is not None:
-        options = {**options, 'diagnostics': tuple(diagnostics)}
-    return replace(settings or ProfileSettings(), **options)
 
 
 @dataclass(frozen=True)
@@ -185,6 +173,7 @@ class _Run:
         self.settings = given.settings
         self.sections = sections(self.settings.chosen)
         self.started = time.perf_counter()
+        self.held = held_memory(given.model.device)
         self.limit = reading_limit(given.model, self.settings.max_tokens)
         known = known_tokens(given.model)
         self.reader = Reader(given.tokenizer, self.settings, self.limit, known)
@@ -194,7 +183,7 @@ class _Run:
         """Does the work, and says what was found."""
         with self.clock('read'):
             sequences, first = self._read()
-        ids = first[0].unsqueeze(0).to(self.given.model.device)
+        ids = first[0][:_COMPARED].unsqueeze(0).to(self.given.model.device)
         with ExitStack() as stack:
             with self.clock('parity'):
                 parity = stack.enter_context(
@@ -274,15 +263,8 @@ class _Run:
         """What the run will cost; refuses what does not fit."""
         model = subject.model
         longest = max(subject.sequences, key=len)
-        ids = longest.unsqueeze(0).to(model.device)
-        start = time.perf_counter()
-        outputs(model, ids)
-        costs = Costs(
-            (time.perf_counter() - start) / len(longest),
-            max(shown.heads, default=1),
-            shown.hidden_size,
-            sum(p.numel() * p.element_size() for p in model.parameters()),
-        )
+        shapes = max(shown.heads, default=1), shown.hidden_size
+        costs = costs_of(model, longest, shapes)
         counted = self.reader.counted
         pieces = -(-counted.sequences // max(counted.documents, 1))
         shape = (len(longest), pieces)
@@ -402,6 +384,7 @@ class _Run:
             versions=versions(),
             timings=self.clock.timings,
             resources={
+                'memory_before_bytes': self.held,
                 'peak_memory_bytes': peak_memory(self.given.model.device),
                 'processes': self.group.size,
                 'seconds': round(time.perf_counter() - self.started, 2),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from gnnbridge.graph.checks import check_size
 
@@ -104,3 +106,27 @@ class ProfileSettings:
     def chosen(self) -> tuple[str, ...]:
         """The diagnostics in the order of the report, each once."""
         return tuple(name for name in DIAGNOSTICS if name in self.diagnostics)
+
+
+def with_options(
+    settings: ProfileSettings, options: Mapping[str, Any]
+) -> ProfileSettings:
+    """The settings with some of them changed.
+
+    Raises:
+        TypeError: If there is no such setting.
+        ValueError: If one does not fit.
+    """
+    names = [field.name for field in fields(ProfileSettings)]
+    if unknown := sorted(set(options) - set(names)):
+        raise TypeError(
+            f'Expected options of a profile, {", ".join(names)} (got '
+            f"'{unknown[0]}')."
+        )
+    given = dict(options)
+    diagnostics = given.get('diagnostics')
+    if isinstance(diagnostics, str):
+        given['diagnostics'] = (diagnostics,)
+    elif diagnostics is not None:
+        given['diagnostics'] = tuple(diagnostics)
+    return replace(settings, **given)

@@ -18,6 +18,7 @@ from gnnbridge.diagnostics.oversmoothing import (
     mean_cosine,
     rank_collapse,
 )
+from gnnbridge.graph.causal import causal_graph
 from gnnbridge.graph.dense import from_attention
 
 MEASURES = [effective_rank, rank_collapse, mean_cosine]
@@ -303,3 +304,22 @@ def test_bounds_and_scale(
         dirichlet_energy(x + scale, dense(graph)),
         dirichlet_energy(x, dense(graph)),
     )
+
+
+@pytest.mark.parametrize('collapse', [1.0, 1e-3, 1e-6])
+def test_products_and_differences_give_one_energy(
+    collapse: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 40, generator=generator)
+    x = 30 * x + collapse * torch.randn(23, 40, generator=generator)
+    graph = causal_graph(23)
+    weight = torch.rand(graph.num_edges, generator=generator)
+    found = dirichlet_energy(x, graph.edge_index, weight)
+    monkeypatch.setattr(oversmoothing, '_SPARE', 0)
+    expected = dirichlet_energy(x, graph.edge_index, weight)
+    # Differences of close float32 numbers are exact; their squares are not.
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    exact = dirichlet_energy(x.double(), graph.edge_index, weight.double())
+    # Rounding of the sum to float32 at the end.
+    assert float(found) == pytest.approx(float(exact), rel=1e-6)

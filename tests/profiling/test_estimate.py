@@ -11,7 +11,12 @@ from gnnbridge.profiling.estimate import (
     estimate,
     refuse_too_large,
 )
-from gnnbridge.profiling.memory import free_memory, in_words, peak_memory
+from gnnbridge.profiling.memory import (
+    free_memory,
+    held_memory,
+    in_words,
+    peak_memory,
+)
 from gnnbridge.profiling.sampling import Task
 from gnnbridge.profiling.settings import ProfileSettings
 
@@ -113,5 +118,7 @@ def test_memory_of_this_machine() -> None:
     # This process holds torch: more than 50 MB.
     assert free is None or free > 0
     assert peak is None or peak > 50e6
+    held = held_memory(torch.device('cpu'))
+    assert held is None or peak is None or 50e6 < held <= 1.01 * peak
     assert in_words(1536) == '1.5 KiB'
     assert in_words(3 << 30) == '3.0 GiB'
