@@ -19,6 +19,7 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 
 from gnnbridge.models.attend import Attention, are_many
 from gnnbridge.models.masks import StructuralMask
+from gnnbridge.models.modified.modification import changes_of
 from gnnbridge.models.pairs import dense_weights, mask_pairs, pair_bias
 from gnnbridge.models.selections import selected
 from gnnbridge.models.slots import (
@@ -180,6 +181,8 @@ def graph_attention(
         before = own
         own = _own_pairs(slot, attention_mask, shape, bool(is_causal), query)
         own = replace(own, before_choice=before)
+    changes = changes_of(module)
+    own = changes.pairs(slot, own)
     attention = Attention(
         slot.shared.conv,
         query.transpose(1, 2),
@@ -193,13 +196,14 @@ def graph_attention(
             dropout=dropout,
         ),
     )
+    attention = changes.attention(attention, slot, own)
+    vectors = Vectors(attention.query.transpose(1, 2), key, value)
 
     def attend(pairs: Pairs) -> tuple[Tensor, Tensor]:
         out, alpha = attention.over(pairs, weights=True)
         assert alpha is not None  # asked for
         return out, alpha
 
-    vectors = Vectors(query, key, value)
     call = Call(slot, shape, own, own, attend, attention.options.scale, vectors)
     pairs = own
     if slot.source is not None:
@@ -220,6 +224,7 @@ def graph_attention(
         if alpha is not None:
             rows = iter([Rows(0, union, alpha)])
         slot.recorder(replace(call, pairs=union), rows)
+    out = changes.output(out, slot, own)
     # Some modules take a view of it.
     out = out.contiguous()
     if wanted and alpha is not None:
