@@ -75,3 +75,18 @@ def test_causal_resistance_finds_the_better_edges():
     losses = dict(re.findall(r'^([a-z -]+?) +(\d\.\d+)$', shown, re.MULTILINE))
     assert len(losses) == 5
     assert float(losses['causal-resistance']) < float(losses['bigbird'])
+
+
+def test_failure_modes_are_told_apart():
+    shown = run('failure_modes.py')
+    layers = re.findall(r'layer (\d): (\d+)% of the heads', shown)
+    assert dict(layers) == {'0': '0', '1': '100', '2': '0'}
+    own, alone = (
+        [float(x) for x in re.findall(r'[\d.]+', line)]
+        for line in re.findall(r'(?:model|alone): +([\d. ]+)$', shown, re.M)
+    )
+    # Attention alone draws tokens together; the whole model does not.
+    assert alone[-1] < own[-1] / 2
+    trained, fresh = re.findall(r'slope ([+-][\d.]+)', shown)
+    assert float(trained) > -0.2
+    assert float(fresh) < -0.4

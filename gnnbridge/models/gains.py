@@ -172,7 +172,7 @@ def _mlp_gram(block: Block) -> Tensor:
     """
     norm, down = block.norm2, block.down
     size = norm.gain.size(0)
-    branches = [_normed(branch, block) for branch in block.branches]
+    branches = [normed(branch, block) for branch in block.branches]
     out = down.T @ down
     inner = torch.zeros_like(block.attention[0])
     for one in branches:
@@ -202,7 +202,7 @@ def _mlp_gram(block: Block) -> Tensor:
     return 1 + (trace.unsqueeze(-1) + trace + inner) / size
 
 
-def _normed(branch: Branch, block: Block) -> Branch:
+def normed(branch: Branch, block: Block) -> Branch:
     """The map with the norm's gain, without the mean if the norm takes it."""
     weight = branch.weight * block.norm2.gain
     if block.norm2.centred:
