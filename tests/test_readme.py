@@ -81,3 +81,13 @@ def test_the_figures_of_rewiring_are_those_of_the_benchmarks(monkeypatch):
     assert rewiring_speed.table(results('rewiring_speed')) in shown
     for table in tables(results('rewired_attention')).values():
         assert table in shown
+
+
+def test_the_distances_of_last_tokens_are_those_of_the_benchmark(monkeypatch):
+    folder = ROOT / 'benchmarks'
+    path = folder / 'results' / 'last_token_collapse.json'
+    monkeypatch.syspath_prepend(str(folder))
+    from last_token_collapse import table
+
+    shown = (folder / 'README.md').read_text()
+    assert table(json.loads(path.read_text())) in shown
