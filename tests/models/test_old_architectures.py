@@ -62,7 +62,9 @@ def test_captured_attention_is_the_model_s_own(name):
     for graph, attention in zip(graphs, expected, strict=True):
         for one, truth in zip(graph.to_data_list(), attention, strict=True):
             found = to_attention(one, per_head=True)
-            assert (found - truth).abs().max() < 1e-6
+            # Scores that are not divided by a root (GPT-Neo) reach some tens:
+            # rounding them changes a weight by as many times 1e-7.
+            assert (found - truth).abs().max() < 4e-6
 
 
 ENCODERS = {
