@@ -91,3 +91,18 @@ def test_the_distances_of_last_tokens_are_those_of_the_benchmark(monkeypatch):
 
     shown = (folder / 'README.md').read_text()
     assert table(json.loads(path.read_text())) in shown
+
+
+def test_the_errors_of_estimates_are_those_of_the_benchmark(monkeypatch):
+    folder = ROOT / 'benchmarks'
+    path = folder / 'results' / 'hutchinson.json'
+    monkeypatch.syspath_prepend(str(folder))
+    from hutchinson import table
+
+    result = json.loads(path.read_text())
+    assert table(result) in (folder / 'README.md').read_text()
+    # What the estimate is for.
+    for found in result['models'].values():
+        error = found['errors']['median_relative_error']['default']
+        assert error['mean'] <= result['bars']['median_relative_error']
+        assert found['speed']['wall_s']['speedup'] >= result['bars']['speedup']
