@@ -25,6 +25,8 @@ _TIMED = 3
 # Measured: bytes for each edge beside the attention of its heads, which is
 # held in a few copies.
 _EDGE_BYTES = 64
+# Measured: compiled kernels, and libraries that are loaded on the way.
+LIBRARY_BYTES = 256 << 20
 _HEAD_COPIES = 5
 
 
@@ -129,7 +131,8 @@ def estimate(
     peaks = [capture_memory(costs, batch, tokens), 4 * costs.output_bytes]
     peaks += [task.memory for task in tasks]
     copies = settings.baseline * costs.parameter_bytes
-    return Estimate(seconds, max(peaks) + copies, sequences)
+    memory = max(peaks) + copies + LIBRARY_BYTES
+    return Estimate(seconds, memory, sequences)
 
 
 def capture_memory(costs: Costs, batch: int, tokens: int) -> int:
@@ -163,7 +166,10 @@ def refuse_too_large(
 def _what_would(
     free: int, costs: Costs, settings: ProfileSettings, tokens: int
 ) -> str:
-    left = free - settings.baseline * costs.parameter_bytes
+    bare = free - LIBRARY_BYTES
+    if bare <= 0:
+        return f'No profile takes less than {in_words(LIBRARY_BYTES)}.'
+    left = bare - settings.baseline * costs.parameter_bytes
     if left <= 0:
         return 'Leave out the baseline, which is a second model of its size.'
     most = left // max(capture_memory(costs, 1, tokens), 1)

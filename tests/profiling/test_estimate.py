@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from gnnbridge.profiling.estimate import (
+    LIBRARY_BYTES,
     Costs,
     DoesNotFit,
     Estimate,
@@ -80,7 +81,7 @@ def test_what_fits_is_let_through() -> None:
 
 
 def test_a_smaller_batch_is_advised_and_fits() -> None:
-    free = 3 * capture_memory(COSTS, 1, 512)
+    free = LIBRARY_BYTES + 3 * capture_memory(COSTS, 1, 512)
     settings = replace(BARE, batch_size=8)
     found = estimate(['x'] * 99, [], COSTS, settings, (512, 1))
     with pytest.raises(DoesNotFit, match='batch_size=3 would fit'):
@@ -92,7 +93,7 @@ def test_a_smaller_batch_is_advised_and_fits() -> None:
 
 
 def test_fewer_tokens_are_advised_and_fit() -> None:
-    free = capture_memory(COSTS, 1, 400)
+    free = LIBRARY_BYTES + capture_memory(COSTS, 1, 400)
     settings = replace(BARE, batch_size=1)
     found = estimate(['x'], [], COSTS, settings, (512, 1))
     with pytest.raises(DoesNotFit, match='would fit') as refusal:
@@ -105,11 +106,15 @@ def test_fewer_tokens_are_advised_and_fit() -> None:
 
 def test_tasks_and_the_baseline_can_be_too_large_as_well() -> None:
     found = estimate(['x'], [task(1.0, 10**9)], COSTS, BARE, (9, 1))
-    assert found.memory == 10**9
+    assert found.memory == 10**9 + LIBRARY_BYTES
     with pytest.raises(DoesNotFit, match='smaller tasks'):
-        refuse_too_large(found, 10**8, COSTS, BARE, (9, 1))
+        refuse_too_large(found, 10**9, COSTS, BARE, (9, 1))
     with pytest.raises(DoesNotFit, match='Leave out the baseline'):
-        refuse_too_large(found, 500, COSTS, ProfileSettings(), (9, 1))
+        refuse_too_large(
+            found, LIBRARY_BYTES + 500, COSTS, ProfileSettings(), (9, 1)
+        )
+    with pytest.raises(DoesNotFit, match='No profile takes less than'):
+        refuse_too_large(found, 500, COSTS, BARE, (9, 1))
 
 
 def test_memory_of_this_machine() -> None:

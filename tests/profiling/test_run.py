@@ -11,6 +11,7 @@ from tiny_decoder import byte_tokenizer, tiny_decoder
 import gnnbridge as gb
 from gnnbridge.graph.causal import sliding_window_graph
 from gnnbridge.models.convert import conversion_mode, is_converted
+from gnnbridge.models.loading import load_pretrained
 from gnnbridge.profiling import work
 from gnnbridge.profiling.result import Profile
 from gnnbridge.profiling.run import profile
@@ -329,6 +330,26 @@ def test_profile_of_an_encoder(tmp_path: Path) -> None:
         assert any('got' in x for x in found.diagnostics[name]['reasons'])
     page = found.to_html(tmp_path / 'r.html').read_text()
     assert 'BertModel' in page
+
+
+def test_a_model_may_be_spread_over_devices(tmp_path: Path) -> None:
+    pytest.importorskip('accelerate')
+    tiny_decoder().save_pretrained(tmp_path)
+    parts = ('model.embed_tokens', 'model.layers.0', 'model.norm', 'lm_head')
+    model, _ = load_pretrained(
+        tmp_path,
+        device_map={
+            **dict.fromkeys((*parts, 'model.rotary_emb'), 'cpu'),
+            # Fetched when it runs, as what does not fit is.
+            'model.layers.1': 'disk',
+        },
+    )
+    assert model.hf_device_map['model.layers.1'] == 'disk'
+    assert next(model.model.layers[1].parameters()).device.type == 'meta'
+    options = {**QUICK, 'baseline': False}
+    found = profile(model, byte_tokenizer(), TEXT, **options)
+    whole = profile(tiny_decoder(), byte_tokenizer(), TEXT, **options)
+    assert found.diagnostics == whole.diagnostics
 
 
 def test_progress_and_the_estimate_go_to_stderr(
