@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 
@@ -17,6 +18,9 @@ def load(
     """
     from gnnbridge.models.embedded import load_embedded
     from gnnbridge.models.loading import load_pretrained
+    from gnnbridge.models.modified.files import saved_tensors
+    from gnnbridge.models.modified.ledger import BUFFER
+    from gnnbridge.remedies.registry import load as load_remedies
 
     _check_device(device)
     if name is None:
@@ -35,6 +39,9 @@ def load(
             f"Expected a tokenizer with the model '{name}' (got none). Save "
             'it into the same directory.'
         )
+    if Path(name).is_dir() and saved_tensors(name, BUFFER):
+        # Saved with remedies, which are code and not weights alone.
+        model = load_remedies(model)
     return model, tokenizer
 
 

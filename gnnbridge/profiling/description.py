@@ -63,10 +63,9 @@ def model_facts(subject: Subject, shown: ShownGraphs) -> dict[str, Any]:
 
 
 def text_facts(
-    subject: Subject, counted: Counted, source: str
+    subject: Subject, shown: ShownGraphs, counted: Counted, source: str
 ) -> dict[str, Any]:
     """What a profile says of the corpus, and the sequence that it shows."""
-    ids = subject.sequences[0].tolist()[:SHOWN_TOKENS]
     decode = subject.tokenizer.decode
     return {
         'source': source,
@@ -75,9 +74,12 @@ def text_facts(
         'longest': counted.longest,
         'truncated': counted.cut,
         'bos': subject.bos,
-        'tokens': [decode([token]) for token in ids],
-        'token_ids': ids,
-        'excerpt': decode(ids),
+        'tokens': [
+            decode([token]) if token >= 0 else '(inserted)'
+            for token in shown.token_ids
+        ],
+        'token_ids': shown.token_ids,
+        'excerpt': decode(subject.sequences[0].tolist()[:SHOWN_TOKENS]),
     }
 
 
@@ -94,7 +96,7 @@ def notes(
         )
     if parity is None:
         found.append(
-            'The model came rewired: it was measured as it was, and not '
-            'compared with its original.'
+            'The model came rewired, or with remedies: it was measured as it '
+            'was, and not compared with its original.'
         )
     return [*found, *_NOTES[mode]]

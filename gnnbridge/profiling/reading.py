@@ -18,6 +18,7 @@ from gnnbridge.models.convert import (
     restore,
 )
 from gnnbridge.models.slots import slots_of
+from gnnbridge.remedies.base import applied
 
 if TYPE_CHECKING:
     from gnnbridge.models.capture import PreTrainedModel
@@ -126,6 +127,12 @@ def check_vocabulary(ids: list[int], known: int | None) -> None:
         )
 
 
+def is_changed(model: PreTrainedModel) -> bool:
+    """Whether a model came rewired, or converted with remedies in it."""
+    rewired = any(slot.source is not None for slot in slots_of(model).values())
+    return rewired or (is_converted(model) and bool(applied(model)))
+
+
 @contextmanager
 def as_message_passing(
     model: PreTrainedModel, input_ids: Tensor
@@ -138,14 +145,14 @@ def as_message_passing(
 
     Yields:
         How far the outputs are from the original's; ``None`` for a model that
-        came rewired, whose outputs are meant to be others.
+        came rewired or with remedies, whose outputs are meant to be others.
 
     Raises:
         NotImplementedError: If it cannot be converted, and did not come
             converted with ``mode='mask'``.
         RuntimeError: If it gives other outputs.
     """
-    if any(slot.source is not None for slot in slots_of(model).values()):
+    if is_changed(model):
         yield None
         return
     arrived = is_converted(model)

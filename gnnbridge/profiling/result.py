@@ -24,7 +24,8 @@ class Profile(Result):
         text: Its source, how much was read, and the tokens of the sequence
             that is shown.
         parity: How far the logits of the model run as message passing are
-            from the original's; ``None`` for a model that came rewired.
+            from the original's; ``None`` for a model that came rewired or
+            with remedies.
         findings: What is wrong with the model and where, in words.
         diagnostics: What each diagnostic found, of the model, of the same
             architecture with re-initialised weights, and without either.

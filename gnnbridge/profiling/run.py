@@ -18,12 +18,12 @@ from tqdm import tqdm
 
 from gnnbridge.datasets.corpus import Source, describe_source, documents
 from gnnbridge.datasets.text import sample_text
-from gnnbridge.models.convert import Mode, conversion_mode, convert
-from gnnbridge.models.loading import reinitialize
+from gnnbridge.models.convert import Mode, conversion_mode
 from gnnbridge.models.rewire import rewire
 from gnnbridge.models.slots import self_attention_slots
 from gnnbridge.models.support import evaluation_mode
 from gnnbridge.profiling.assembling import assemble
+from gnnbridge.profiling.baseline import untrained
 from gnnbridge.profiling.clock import Clock
 from gnnbridge.profiling.description import (
     model_facts,
@@ -336,9 +336,7 @@ class _Run:
         sequences: Sequence[Tensor],
     ) -> Subject:
         """Measures the same architecture with other weights."""
-        fresh = convert(
-            reinitialize(subject.model, self.settings.seed), mode=mode
-        )
+        fresh = untrained(subject.model, self.settings.seed, mode)
         baseline = replace(subject, model=fresh)
         tasks, _ = self._tasks(baseline)
         grouped = batches(sequences, self.settings.batch_size)
@@ -368,7 +366,9 @@ class _Run:
         }
         found = Profile(
             model=model_facts(subject, shown),
-            text=text_facts(subject, self.reader.counted, self.given.name),
+            text=text_facts(
+                subject, shown, self.reader.counted, self.given.name
+            ),
             parity=parity,
             findings=[],
             diagnostics=diagnostics,

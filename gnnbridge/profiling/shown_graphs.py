@@ -33,6 +33,7 @@ class ShownGraphs:
         causal: Whether no token attends to a later one.
         heads: The numbers of heads.
         hidden_size: The width of the states, 0 if they were not seen.
+        token_ids: The tokens; -1 for an inserted one that has no id.
     """
 
     tokens: int
@@ -41,10 +42,15 @@ class ShownGraphs:
     causal: bool = True
     heads: list[int] = field(default_factory=list)
     hidden_size: int = 0
+    token_ids: list[int] = field(default_factory=list)
 
     def add(self, graph: Data) -> None:
         """Takes the graph of the next layer."""
         self.causal = self.causal and is_causal(graph)
+        # More than were read, if the model inserts some.
+        self.tokens = int(graph.num_nodes or 0)
+        if graph.get('token_id') is not None:
+            self.token_ids = graph.token_id.tolist()
         attention = graph.edge_attr
         self.heads.append(attention.size(1))
         x = graph.get('x')
@@ -77,7 +83,7 @@ def shown_graphs(
 ) -> ShownGraphs:
     """Runs a model once on the first tokens of a sequence ``[N]``."""
     ids = input_ids[:SHOWN_TOKENS]
-    found = ShownGraphs(len(ids), num_layers)
+    found = ShownGraphs(len(ids), num_layers, token_ids=ids.tolist())
     capture(model, ids, device='cpu', on_layer=found.add)
     return found
 

@@ -16,6 +16,8 @@ from gnnbridge.profiling import work
 from gnnbridge.profiling.result import Profile
 from gnnbridge.profiling.run import profile
 from gnnbridge.profiling.settings import ProfileSettings
+from gnnbridge.remedies.sink_logits import SinkLogit
+from gnnbridge.remedies.tokens import PauseTokens
 from gnnbridge.transforms import SlidingWindow
 
 TEXT = 'A graph <b>of</b> $tokens$, read once.\n' * 2
@@ -385,3 +387,32 @@ def test_an_old_architecture_is_profiled_with_masks() -> None:
     sinks = found.diagnostics['sinks']['model']
     assert len(sinks['layer']) == 2
     assert sinks['value_norm_ratio'] is None
+
+
+def test_a_model_with_remedies_is_measured_with_them() -> None:
+    model, tokenizer = tiny_decoder(), byte_tokenizer()
+    plain = profile(model, tokenizer, TEXT, **QUICK)
+    SinkLogit(initial=9.0).apply(model)
+    found = profile(model, tokenizer, TEXT, **QUICK)
+    assert found.parity is None
+    assert 'with remedies' in found.notes[0]
+    for subject in ('model', 'baseline'):
+        # A sink of its own takes most attention from all tokens.
+        own, without = (
+            torch.tensor(one.diagnostics['sinks'][subject]['sink_score'])
+            for one in (found, plain)
+        )
+        assert (own < 0.2 * without).all()
+    ids = torch.tensor([[5, 6, 7]])
+    assert model(ids).logits.isfinite().all()
+
+
+def test_a_model_with_inserted_tokens_has_them_as_nodes() -> None:
+    model = tiny_decoder()
+    PauseTokens(prepend=2, append=0).apply(model)
+    found = profile(model, byte_tokenizer(), 'abcdef', **QUICK)
+    assert found.diagnostics['sinks']['status'] == 'measured'
+    size = found.text['num_tokens'] + 2
+    assert found.graphs['tokens'] == len(found.text['tokens']) == size
+    assert found.text['tokens'].count('(inserted)') == 2
+    assert found.graphs['layers'][0]['edges_total'] == size * (size + 1) // 2
