@@ -126,6 +126,21 @@ def open_page(page: Path) -> dict[str, Any]:
     }
 
 
+def summary(result: dict[str, Any]) -> str:
+    """The sentence of the README."""
+    own, wide_one = result['embedded'], result['wide']
+    return (
+        f'The whole profile of the embedded model takes {own["seconds"]:.0f} s '
+        f'on {result["machine"]["threads"]} cores and '
+        f'{own["growth_bytes"] / 2**20:.0f} MiB beside the libraries '
+        f'({own["estimated_seconds"]:.0f} s and '
+        f'{own["estimated_memory_bytes"] / 2**20:.0f} MiB were estimated); '
+        f'the page of 12 layers and 12 heads on {TOKENS} tokens has '
+        f'{wide_one["page_bytes"] / 1e6:.1f} MB and opens in '
+        f'{wide_one["open_seconds"]:.1f} s.'
+    )
+
+
 def main() -> None:
     """Measures both kinds in fresh processes, or one in this very process."""
     parser = argparse.ArgumentParser()

@@ -106,3 +106,13 @@ def test_the_errors_of_estimates_are_those_of_the_benchmark(monkeypatch):
         error = found['errors']['median_relative_error']['default']
         assert error['mean'] <= result['bars']['median_relative_error']
         assert found['speed']['wall_s']['speedup'] >= result['bars']['speedup']
+
+
+def test_the_cost_of_a_profile_is_that_of_the_benchmark(monkeypatch):
+    folder = ROOT / 'benchmarks'
+    monkeypatch.syspath_prepend(str(folder))
+    from profile_cost import summary
+
+    path = folder / 'results' / 'profile_cost.json'
+    said = summary(json.loads(path.read_text()))
+    assert said in ' '.join(README.split())
