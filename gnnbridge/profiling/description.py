@@ -97,6 +97,7 @@ def notes(
     if parity is None:
         found.append(
             'The model came rewired, or with remedies: it was measured as it '
-            'was, and not compared with its original.'
+            'was, and not compared with its original. Re-initialised weights '
+            'have the remedies too, but no rewiring.'
         )
     return [*found, *_NOTES[mode]]

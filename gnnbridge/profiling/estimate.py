@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from gnnbridge.datasets.corpus import Source, count_documents
-from gnnbridge.profiling.memory import in_words
+from gnnbridge.profiling.memory import free_memory, in_words
+from gnnbridge.profiling.processes import local_processes
 from gnnbridge.profiling.reading import outputs
 from gnnbridge.profiling.sampling import Task
 from gnnbridge.profiling.settings import ProfileSettings
@@ -140,6 +142,21 @@ def capture_memory(costs: Costs, batch: int, tokens: int) -> int:
     edges = batch * tokens * (tokens + 1) // 2
     per_edge = _EDGE_BYTES + 4 * _HEAD_COPIES * costs.heads
     return edges * per_edge + 16 * batch * tokens * costs.hidden_size
+
+
+def room(device: torch.device, given: int | None) -> int | None:
+    """Bytes that a process may take; ``None`` if unknown.
+
+    Args:
+        device: Where the model is; processes on the CPU share its memory.
+        given: What the caller allows, if anything.
+    """
+    if given is not None:
+        return given
+    free = free_memory(device)
+    if free is None or device.type != 'cpu':
+        return free
+    return free // local_processes()
 
 
 def refuse_too_large(

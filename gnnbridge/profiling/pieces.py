@@ -24,6 +24,7 @@ class Counted:
 
     Attributes:
         documents: How many documents.
+        pieces: How many sequences they have, read already or not.
         sequences: How many sequences.
         tokens: Their tokens all together.
         longest: The tokens of the longest.
@@ -32,6 +33,7 @@ class Counted:
     """
 
     documents: int = 0
+    pieces: int = 0
     sequences: int = 0
     tokens: int = 0
     longest: int = 0
@@ -80,6 +82,7 @@ class Reader:
                 text, truncation=True, max_length=self.limit + 1
             )['input_ids']
             self.counted.cut += len(ids) > self.limit
+            self.counted.pieces += 1
             yield ids[: self.limit]
             return
         if not getattr(self.tokenizer, 'is_fast', False):
@@ -88,12 +91,14 @@ class Reader:
                 f"'{type(self.tokenizer).__name__}'). Read only their first "
                 'tokens, without split.'
             )
-        yield from self.tokenizer(
+        found = self.tokenizer(
             text,
             truncation=True,
             max_length=self.limit,
             return_overflowing_tokens=True,
         )['input_ids']
+        self.counted.pieces += len(found)
+        yield from found
 
 
 @dataclass(frozen=True)

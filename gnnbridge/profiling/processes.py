@@ -123,3 +123,8 @@ def local_device(device: str) -> str:
     """
     local = os.environ.get('LOCAL_RANK')
     return f'cuda:{local}' if device == 'cuda' and local else device
+
+
+def local_processes() -> int:
+    """How many processes torchrun started on this machine."""
+    return int(os.environ.get('LOCAL_WORLD_SIZE', '1'))

@@ -36,14 +36,11 @@ from gnnbridge.profiling.estimate import (
     costs_of,
     estimate,
     refuse_too_large,
+    room,
 )
 from gnnbridge.profiling.identity import fingerprint
 from gnnbridge.profiling.ledger import Ledger, known_units
-from gnnbridge.profiling.memory import (
-    free_memory,
-    held_memory,
-    peak_memory,
-)
+from gnnbridge.profiling.memory import held_memory, peak_memory
 from gnnbridge.profiling.pieces import Reader, batches
 from gnnbridge.profiling.processes import Processes, processes
 from gnnbridge.profiling.reading import (
@@ -196,6 +193,7 @@ class _Run:
             tasks, refused = self._tasks(subject)
             cost = self._estimate(subject, shown, tasks)
             worker = self._worker(first, tasks, cost)
+            stack.enter_context(worker.bar)
             worker.ledger.tally.reasons |= refused
             with self.clock('model'):
                 kept = self._measure(worker, subject, tasks, sequences)
@@ -203,7 +201,6 @@ class _Run:
             if self.settings.baseline:
                 with self.clock('re-initialised'):
                     baseline = self._baseline(worker, subject, mode, kept)
-            worker.bar.close()
         return self._result(
             worker, subject, baseline, shown, parity, mode, cost
         )
@@ -266,12 +263,12 @@ class _Run:
         shapes = max(shown.heads, default=1), shown.hidden_size
         costs = costs_of(model, longest, shapes)
         counted = self.reader.counted
-        pieces = -(-counted.sequences // max(counted.documents, 1))
+        pieces = -(-counted.pieces // max(counted.documents, 1))
         shape = (len(longest), pieces)
         found = estimate(self.given.source, tasks, costs, self.settings, shape)
-        free = self.given.max_memory
-        if free is None:
-            free = free_memory(model.device)
+        if found.seconds is not None:
+            found = replace(found, seconds=found.seconds / self.group.size)
+        free = room(model.device, self.given.max_memory)
         refuse_too_large(found, free, costs, self.settings, shape)
         if self.talks:
             tqdm.write(f'This takes {found.line()}.', file=sys.stderr)

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gnnbridge.profiling import estimate as module
 from gnnbridge.profiling.estimate import (
     LIBRARY_BYTES,
     Costs,
@@ -11,6 +12,7 @@ from gnnbridge.profiling.estimate import (
     capture_memory,
     estimate,
     refuse_too_large,
+    room,
 )
 from gnnbridge.profiling.memory import (
     free_memory,
@@ -127,3 +129,16 @@ def test_memory_of_this_machine() -> None:
     assert held is None or peak is None or 50e6 < held <= 1.01 * peak
     assert in_words(1536) == '1.5 KiB'
     assert in_words(3 << 30) == '3.0 GiB'
+
+
+def test_processes_of_one_machine_share_its_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpu = torch.device('cpu')
+    monkeypatch.setattr(module, 'free_memory', lambda device: 900)
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '3')
+    assert room(cpu, None) == 300
+    assert room(torch.device('cuda'), None) == 900
+    assert room(cpu, 5) == 5
+    monkeypatch.setattr(module, 'free_memory', lambda device: None)
+    assert room(cpu, None) is None

@@ -26,7 +26,6 @@ def test_long_documents_are_cut_and_counted() -> None:
 def test_long_documents_are_split_with_their_first_token() -> None:
     read = reader(5, split=True)
     found = list(read.sequences(['abcdefghij']))
-    texts = [bytes(ids.tolist()[1:]).decode() for ids in found]
     tokenizer = byte_tokenizer()
     assert [tokenizer.decode(ids[1:]) for ids in found] == [
         'abcd',
@@ -34,8 +33,15 @@ def test_long_documents_are_split_with_their_first_token() -> None:
         'ij',
     ]
     assert all(int(ids[0]) == 256 for ids in found)
-    assert len(texts) == 3
     assert read.counted.cut == 0
+
+
+def test_pieces_of_a_document_are_known_when_it_is_begun() -> None:
+    read = reader(5, split=True)
+    stream = read.sequences(['abcdefghij' * 20])
+    next(stream)
+    assert read.counted.sequences == 1
+    assert read.counted.pieces == 50
 
 
 def test_documents_without_two_tokens_are_left_out() -> None:

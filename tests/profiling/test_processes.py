@@ -9,6 +9,7 @@ from gnnbridge.profiling.processes import (
     Processes,
     _meeting,
     local_device,
+    local_processes,
     processes,
 )
 
@@ -37,6 +38,13 @@ def test_a_group_that_is_there_is_used_and_left() -> None:
         assert distributed.is_initialized()
     finally:
         distributed.destroy_process_group()
+
+
+def test_processes_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv('LOCAL_WORLD_SIZE', raising=False)
+    assert local_processes() == 1
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '4')
+    assert local_processes() == 4
 
 
 def test_each_process_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
