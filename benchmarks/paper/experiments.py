@@ -1,0 +1,198 @@
+"""Which decoders each experiment compares."""
+
+from __future__ import annotations
+
+from arms import Arm, baseline, remedied
+from tasks import (
+    BACKCOPY,
+    BACKCOPY_WITHOUT_FIRST,
+    CONTINUED_RETRIEVAL,
+    FROZEN_BACKCOPY,
+    FROZEN_RETRIEVAL,
+    RETRIEVAL,
+    TEXT,
+)
+
+from gnnbridge.remedies.differential import Differential
+from gnnbridge.remedies.registry import make
+from gnnbridge.remedies.tokens import PauseTokens, SinkTokens
+
+SEEDS = (0, 1, 2)
+# Places of learned sink tokens, where there is no first token any more.
+SINKS = {
+    'sink at 0': (0,),
+    'sink in the middle': ('middle',),
+    'sink at the end': (-1,),
+    'three sinks': (0, 'middle', -1),
+}
+PAUSES = {'prepend': (4, 0), 'append': (0, 4), 'both': (2, 2)}
+# Layers x width. Those at one size have as many parameters as three layers of
+# width 64, up to a tenth.
+SHAPES = {
+    'depth at one width': ('1x64', '2x64', '3x64', '4x64', '8x64'),
+    'width at one depth': ('3x16', '3x32', '3x64', '3x128'),
+    'depth at one size': ('2x80', '3x64', '8x40'),
+}
+HISTORIES = ('decay', 'layer', 'runway')
+# Of ordinary tokens; a sequence of Bigram-Backcopy without its first has 31.
+_PROMPT = 31
+
+
+def sink_ablation() -> dict[str, Arm]:
+    """Decoders trained with and without a first token and learned sinks."""
+    return {
+        'first token': baseline(BACKCOPY),
+        'no first token': baseline(BACKCOPY_WITHOUT_FIRST),
+        **{
+            name: remedied(
+                BACKCOPY_WITHOUT_FIRST,
+                SinkTokens(positions=places),
+                name.replace(' ', '-'),
+                prompt=_PROMPT,
+            )
+            for name, places in SINKS.items()
+        },
+        'sink logit': remedied(BACKCOPY, make('sink_logit')),
+        'softmax-one': remedied(BACKCOPY, make('softmax_one')),
+    }
+
+
+def sink_replacement() -> dict[str, Arm]:
+    """Sinks alone trained, in decoders that were trained with a first token."""
+    return {
+        name: remedied(
+            FROZEN_BACKCOPY,
+            SinkTokens(positions=places, frozen=True),
+            name.replace(' ', '-'),
+            prompt=_PROMPT,
+            start=baseline(BACKCOPY),
+        )
+        for name, places in SINKS.items()
+    }
+
+
+def pauses_continued() -> dict[str, Arm]:
+    """Trained on with pauses, all weights."""
+    start = baseline(RETRIEVAL)
+    return {
+        'none': Arm('none', CONTINUED_RETRIEVAL, start=start),
+        **{
+            name: remedied(
+                CONTINUED_RETRIEVAL,
+                PauseTokens(prepend=before, append=after),
+                name,
+                start=start,
+            )
+            for name, (before, after) in PAUSES.items()
+        },
+    }
+
+
+def pauses_frozen() -> dict[str, Arm]:
+    """Pauses alone trained."""
+    return {
+        name: remedied(
+            FROZEN_RETRIEVAL,
+            PauseTokens(prepend=before, append=after, frozen=True),
+            name,
+            start=baseline(RETRIEVAL),
+        )
+        for name, (before, after) in PAUSES.items()
+    }
+
+
+def pauses_from_scratch() -> dict[str, Arm]:
+    """Trained with pauses from the first step."""
+    return {
+        'none': baseline(RETRIEVAL),
+        **{
+            name: remedied(
+                RETRIEVAL,
+                PauseTokens(prepend=before, append=after),
+                f'pause-{name}',
+            )
+            for name, (before, after) in PAUSES.items()
+        },
+    }
+
+
+def histories(retrieval: bool) -> dict[str, Arm]:
+    """Softmax, differential attention, and three kinds of history."""
+    task = RETRIEVAL if retrieval else TEXT
+    return {
+        'softmax': baseline(task),
+        'differential': remedied(task, Differential()),
+        **{
+            f'with {name} history': remedied(
+                task, Differential(history=name), f'differential-{name}'
+            )
+            for name in HISTORIES
+        },
+    }
+
+
+def sizes() -> dict[str, Arm]:
+    """Depth at one width, width at one depth, and depth at one size."""
+    arms = {}
+    for name in dict.fromkeys(name for row in SHAPES.values() for name in row):
+        layers, width = map(int, name.split('x'))
+        arms[name] = (
+            baseline(RETRIEVAL)
+            if name == '3x64'
+            else Arm(name, RETRIEVAL, layers=layers, width=width)
+        )
+    return arms
+
+
+def remedies_on_backcopy() -> dict[str, Arm]:
+    """Every remedy that is trained with, on Bigram-Backcopy."""
+    return {
+        'none': baseline(BACKCOPY),
+        **{
+            name: remedied(BACKCOPY, make(name))
+            for name in (
+                'sink_logit',
+                'softmax_one',
+                'gated',
+                'sigmoid',
+                'runway',
+            )
+        },
+        'window_sinks': remedied(
+            BACKCOPY, make('window_sinks', window=16, sinks=1)
+        ),
+        'pause': remedied(
+            BACKCOPY, PauseTokens(prepend=2, append=2), prompt=16
+        ),
+        'sink_tokens': remedied(BACKCOPY, SinkTokens()),
+        'differential': remedied(BACKCOPY, Differential()),
+        'differential, runway': remedied(
+            BACKCOPY, Differential(history='runway'), 'differential-runway'
+        ),
+    }
+
+
+def remedies_on_retrieval() -> dict[str, Arm]:
+    """Every remedy that is trained with, on retrieval."""
+    return {
+        'none': baseline(RETRIEVAL),
+        **{
+            name: remedied(RETRIEVAL, make(name))
+            for name in (
+                'sink_logit',
+                'softmax_one',
+                'gated',
+                'sigmoid',
+                'runway',
+            )
+        },
+        'window_sinks': remedied(
+            RETRIEVAL, make('window_sinks', window=16, sinks=1)
+        ),
+        'pause': pauses_continued()['both'],
+        'sink_tokens': remedied(RETRIEVAL, SinkTokens()),
+        'differential': remedied(RETRIEVAL, Differential()),
+        'differential, runway': remedied(
+            RETRIEVAL, Differential(history='runway'), 'differential-runway'
+        ),
+    }
