@@ -20,6 +20,7 @@ PACKAGES = [
     'diagnostics',
     'datasets',
     'profiling',
+    'remedies',
 ]
 
 

@@ -31,7 +31,7 @@ PAUSES = {'prepend': (4, 0), 'append': (0, 4), 'both': (2, 2)}
 SHAPES = {
     'depth at one width': ('1x64', '2x64', '3x64', '4x64', '8x64'),
     'width at one depth': ('3x16', '3x32', '3x64', '3x128'),
-    'depth at one size': ('2x80', '3x64', '8x40'),
+    'depth at one size': ('1x96', '2x80', '3x64', '5x48'),
 }
 HISTORIES = ('decay', 'layer', 'runway')
 # Of ordinary tokens; a sequence of Bigram-Backcopy without its first has 31.

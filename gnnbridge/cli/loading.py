@@ -32,7 +32,7 @@ def load(
         model, tokenizer = load_embedded()
         return model.to(device), tokenizer
     model, tokenizer = load_pretrained(
-        name, device=device, device_map=device_map
+        name, device=device, device_map=device_map, without_remedies=True
     )
     if tokenizer is None:
         raise ValueError(

@@ -17,6 +17,8 @@ from transformers import (
     PreTrainedModel,
 )
 
+from gnnbridge.models.modified.files import saved_tensors
+from gnnbridge.models.modified.ledger import BUFFER
 from gnnbridge.models.tokens.add import add_fresh
 from gnnbridge.models.tokens.module import tokens_of
 from gnnbridge.models.tokens.saving import load_tokens, saved_tokens
@@ -32,6 +34,7 @@ def load_pretrained(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     device_map: str | dict[str, Any] | None = None,
+    without_remedies: bool = False,
 ) -> tuple[PreTrainedModel, Any]:
     """Loads a model and its tokenizer through transformers' ordinary loaders.
 
@@ -46,6 +49,9 @@ def load_pretrained(
         device: Where to put the model; the CPU by default.
         device_map: How transformers spreads a model over several devices
             instead, as ``'auto'``; needs accelerate.
+        without_remedies: Whether a model that was saved with remedies may be
+            loaded without them. They are code and not weights alone:
+            ``gnnbridge.remedies.load`` applies them.
 
     Returns:
         The model in evaluation mode, of the class that its config names, and
@@ -56,6 +62,11 @@ def load_pretrained(
     """
     name = os.fspath(name_or_path)
     local = _check_directory(name)
+    if local and not without_remedies and saved_tensors(name, BUFFER):
+        raise LoadError(
+            f"The model in '{name}' was saved with remedies. Load it with "
+            f'gnnbridge.remedies.load.'
+        )
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         model = _model_class(config).from_pretrained(

@@ -23,3 +23,22 @@ from gnnbridge.remedies.temperature import (
 from gnnbridge.remedies.tokens import PauseTokens as PauseTokens
 from gnnbridge.remedies.tokens import SinkTokens as SinkTokens
 from gnnbridge.remedies.window import WindowWithSinks as WindowWithSinks
+
+__all__ = [
+    'REMEDIES',
+    'AttentionRemedy',
+    'CalibratedTemperature',
+    'Differential',
+    'GatedAttention',
+    'PauseTokens',
+    'Remedy',
+    'RunwayAware',
+    'SigmoidAttention',
+    'SinkLogit',
+    'SinkTokens',
+    'SoftmaxOne',
+    'WindowWithSinks',
+    'applied',
+    'load',
+    'make',
+]

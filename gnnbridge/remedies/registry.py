@@ -77,7 +77,7 @@ def load(model: Any, directory: str | os.PathLike[str] | None = None) -> Any:
     if not isinstance(model, nn.Module):
         directory = model if directory is None else directory
         settings = saved_remedies(directory)
-        model, _ = load_pretrained(directory)
+        model, _ = load_pretrained(directory, without_remedies=True)
     else:
         directory = directory or cast(Any, model).name_or_path
         settings = saved_remedies(directory)

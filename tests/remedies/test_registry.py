@@ -12,6 +12,7 @@ from remedied import CASES, relative, tokens, with_remedy
 from safetensors.torch import load_file, save_file
 
 import gnnbridge.remedies as R
+from gnnbridge.models.loading import LoadError, load_pretrained
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +66,14 @@ def test_files_without_remedies_are_refused(tmp_path):
             R.load(where)
     with pytest.raises(ValueError, match='with remedies'):
         R.load(model, tmp_path)
+
+
+def test_a_model_is_not_loaded_without_its_remedies(tmp_path):
+    with_remedy('gated', 'llama').save_pretrained(tmp_path)
+    with pytest.raises(LoadError, match=r'gnnbridge\.remedies\.load'):
+        load_pretrained(tmp_path)
+    model, _ = load_pretrained(tmp_path, without_remedies=True)
+    assert R.applied(model) == []
 
 
 def test_incomplete_files_are_refused(tmp_path):

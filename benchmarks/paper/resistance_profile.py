@@ -1,0 +1,345 @@
+"""Do early tokens have the lower resistance, and does attention follow it?
+
+    python benchmarks/paper/resistance_profile.py
+
+Effective resistances between the tokens of trained decoders that stay as they
+are, on held-out sequences of their own tasks: how well every source is heard
+by later tokens and by the last one, beside the attention that it receives and
+the norms of measured Jacobians. All of it again for new weights, for uniform
+attention, and for attention whose rows are shuffled, so that what the causal
+graph alone gives is apart from what training adds.
+
+Commute times are undefined on a causal graph, whose walks never come back.
+The kind 'restart' lets a walk that has ended start again anywhere: its commute
+time is that resistance times the mean length of a cycle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from arms import Arm, baseline
+from profile_figure import draw, variants_of
+from profiles import (
+    VIEWS,
+    Graphs,
+    Matrices,
+    commute,
+    conductances,
+    earliness,
+    graphs_of,
+    jacobians,
+    later,
+    received,
+    shuffled,
+    together,
+    total,
+    uniform,
+    with_gains,
+)
+from running import Case, Experiment, cell, main, table
+from tasks import (
+    BACKCOPY,
+    BACKCOPY_TOKENS,
+    PAIRS,
+    RETRIEVAL,
+    TEXT,
+    TEXT_TOKENS,
+    VOCABULARY,
+    Task,
+    backcopy_source,
+)
+from torch import Generator, Tensor
+from transformers import LlamaConfig, PreTrainedModel
+
+import gnnbridge as gb
+from gnnbridge.datasets.retrieval import key_value_retrieval
+from gnnbridge.datasets.text import byte_windows, python_corpus
+from gnnbridge.spectral import effective_resistance
+
+ROWS = 12
+# With token 0, to which every walk comes in the end.
+_WITH_FIRST = ('direct', 'unlimited', 'matched')
+
+
+@dataclass(frozen=True)
+class New(Arm):
+    """An arm that is not trained."""
+
+    def trained(self, seed: int, runs: Path) -> PreTrainedModel:
+        """New weights."""
+        return self.first(seed, runs).eval()
+
+
+@dataclass(frozen=True)
+class Shipped(Arm):
+    """The decoder that comes with the library; one, whatever the seed."""
+
+    def config(self) -> LlamaConfig:
+        """Its architecture."""
+        return gb.load_embedded()[0].config
+
+    def trained(self, seed: int, runs: Path) -> PreTrainedModel:
+        """The decoder."""
+        return gb.load_embedded()[0]
+
+
+@dataclass(frozen=True)
+class NewShipped(New, Shipped):
+    """The architecture of that decoder, with new weights."""
+
+
+def held_out(task: Task, seed: int) -> tuple[Tensor, Tensor]:
+    """Sequences that no decoder was trained on, and what is to be predicted.
+
+    They differ from seed to seed. Those of retrieval end with the last key
+    that is asked for.
+    """
+    generator = Generator().manual_seed(10**6 + seed)
+    if task is BACKCOPY:
+        ids = backcopy_source().draw(
+            ROWS, BACKCOPY_TOKENS, generator=generator
+        )
+        return ids, ids
+    if task is RETRIEVAL:
+        batch = key_value_retrieval(
+            ROWS, PAIRS, VOCABULARY, generator=generator
+        )
+        end = int(batch.asked_at[-1]) + 1
+        return batch.input_ids[:, :end], batch.labels[:, :end]
+    ids = byte_windows(
+        python_corpus('held_out').text,
+        ROWS,
+        TEXT_TOKENS,
+        bos=VOCABULARY.bos,
+        generator=generator,
+    )
+    return ids, ids
+
+
+def measure(task: Task) -> Any:
+    """What is measured of a decoder on a task."""
+
+    def measured(model: PreTrainedModel, seed: int) -> dict[str, Any]:
+        model.eval()
+        ids, labels = held_out(task, seed)
+        graphs = graphs_of(model, ids)
+        norms = jacobians(model, ids)
+        variants = {
+            'own': graphs,
+            'uniform': uniform(graphs),
+            'shuffled': shuffled(graphs, Generator().manual_seed(seed)),
+        }
+        found = {name: conductances(one) for name, one in variants.items()}
+        found['own']['with gains'] = with_gains(model, ids)
+        with torch.no_grad():
+            loss = float(model(ids, labels=labels).loss)
+        return {
+            'loss': loss,
+            'hops': graphs.hops,
+            'to_first': float(graphs.mean[:, 1:, 0].mean()),
+            'graphs': {
+                name: _figures(found[name], received(one.mean), norms)
+                for name, one in variants.items()
+            },
+            'measured': _measured(received(graphs.mean), norms),
+            'layers': _by_layer(graphs, norms),
+            'commute_earliness': {
+                name: earliness(-commute(one)[:, 1:])
+                for name, one in variants.items()
+            },
+            'profiles': _profiles(variants, found, norms),
+        }
+
+    return measured
+
+
+def _figures(kinds: Matrices, heard: Tensor, norms: Tensor) -> dict[str, Any]:
+    """By kind and view, beside place, received attention and Jacobians.
+
+    Args:
+        kinds: Conductances.
+        heard: The attention that sources receive in the same graph.
+        norms: Those of the Jacobians of the model itself.
+    """
+
+    def of(kind: str, view: str, start: int) -> dict[str, Any]:
+        strength = VIEWS[view](kinds[kind])[:, start:]
+        truth = VIEWS[view](norms)[:, start:]
+        return {
+            'earliness': earliness(strength),
+            'received': together(strength, heard[:, start:]),
+            'jacobian': together(strength, truth),
+        }
+
+    return {
+        **{view: {kind: of(kind, view, 1) for kind in kinds} for view in VIEWS},
+        'later, with token 0': {
+            kind: of(kind, 'later', 0) for kind in _WITH_FIRST
+        },
+        'sum': {
+            kind: {'earliness': earliness(total(found)[:, 1:])}
+            for kind, found in kinds.items()
+        },
+    }
+
+
+def _measured(heard: Tensor, norms: Tensor) -> dict[str, Any]:
+    """The Jacobians themselves."""
+    found = {
+        view: {
+            'earliness': earliness(of(norms)[:, 1:]),
+            'received': together(of(norms)[:, 1:], heard[:, 1:]),
+        }
+        for view, of in VIEWS.items()
+    }
+    return {**found, 'sum': {'earliness': earliness(total(norms)[:, 1:])}}
+
+
+def _by_layer(graphs: Graphs, norms: Tensor) -> dict[str, Any]:
+    """Each layer alone, as it is heard by later tokens."""
+    truth = later(norms)[:, 1:]
+    depths = {'unlimited': None, 'matched': graphs.hops}
+    found: dict[str, Any] = {name: {} for name in depths}
+    for name, hops in depths.items():
+        rows = []
+        for A in graphs.layers.unbind(1):
+            flow = effective_resistance(A, hops=hops, conductance=True)
+            strength = later(flow)[:, 1:]
+            rows.append(
+                {
+                    'earliness': earliness(strength),
+                    'received_given_place': together(
+                        strength, received(A)[:, 1:]
+                    )['given_place'],
+                    'jacobian_given_place': together(strength, truth)[
+                        'given_place'
+                    ],
+                }
+            )
+        found[name] = {key: [row[key] for row in rows] for key in rows[0]}
+    return found
+
+
+def _profiles(
+    variants: dict[str, Graphs], found: dict[str, Matrices], norms: Tensor
+) -> dict[str, Any]:
+    """Common logarithms of resistances by place, means over sequences.
+
+    Those of Jacobians are the inverse of their relative norms. At matched
+    depth resistances are multiplied by the probability of another hop, so
+    that they tend to inverse attention where there are few.
+    """
+    hops = variants['own'].hops
+    more = hops / (1 + hops)
+
+    def shown(strength: Tensor) -> list[float]:
+        return (-later(strength).log10()).mean(0).tolist()
+
+    profiles = {
+        name: {
+            'unlimited': shown(found[name]['unlimited']),
+            'matched': shown(found[name]['matched'] / more),
+            'commute': commute(one).log10().mean(0).tolist(),
+        }
+        for name, one in variants.items()
+    }
+    return {
+        **profiles,
+        'jacobian': shown(norms),
+        'received': received(variants['own'].mean).log10().mean(0).tolist(),
+    }
+
+
+def cases() -> dict[str, list[Case]]:
+    """Decoders as they were trained, and with new weights."""
+    tasks = (BACKCOPY, RETRIEVAL, TEXT)
+    return {
+        'trained': [
+            *(Case(one.name, baseline(one), measure(one)) for one in tasks),
+            Case('embedded', Shipped('embedded', TEXT), measure(TEXT)),
+        ],
+        'new': [
+            *(Case(one.name, New('new', one), measure(one)) for one in tasks),
+            Case('embedded', NewShipped('new', TEXT), measure(TEXT)),
+        ],
+    }
+
+
+def show(result: dict[str, Any]) -> str:
+    """A table of graphs and nulls, and one of kinds of resistance."""
+    return '\n\n'.join((_by_graph(result), _by_kind(result)))
+
+
+def _by_graph(result: dict[str, Any]) -> str:
+    heads = [
+        '', 'hops',
+        'early is strong: unlimited', 'matched', 'sum, matched', 'commute',
+        'received given place: unlimited', 'matched',
+        'Jacobian: matched', 'given place', 'within place',
+    ]  # fmt: skip
+    rows = []
+    for model in result['groups']['trained']:
+        rows.append(_measured_row(model, result['groups']['trained'][model]))
+        for name, figures, graph in variants_of(result, model):
+            found = figures['graphs'][graph]
+            free, matched = (
+                found['later'][kind] for kind in ('unlimited', 'matched')
+            )
+            cells = [
+                free['earliness'],
+                matched['earliness'],
+                found['sum']['matched']['earliness'],
+                figures['commute_earliness'][graph],
+                free['received']['given_place'],
+                matched['received']['given_place'],
+                *matched['jacobian'].values(),
+            ]
+            rows.append(
+                [f'{model}: {name}', cell(figures['hops']), *map(cell, cells)]
+            )
+    return table(heads, rows)
+
+
+def _measured_row(model: str, figures: dict[str, Any]) -> list[str]:
+    found = figures['measured']
+    return [
+        f'{model}: measured Jacobians', '', '',
+        cell(found['later']['earliness']),
+        cell(found['sum']['earliness']), '', '',
+        cell(found['later']['received']['given_place']), '', '', '',
+    ]  # fmt: skip
+
+
+def _by_kind(result: dict[str, Any]) -> str:
+    """Agreement with the Jacobians: given the place, and within places."""
+    trained = result['groups']['trained']
+    heads = [
+        'with Jacobians, given place / within place',
+        *(f'{model}, {view}' for model in trained for view in VIEWS),
+    ]
+    names = next(iter(trained.values()))['graphs']['own']['later']
+    rows = []
+    for kind in names:
+        cells = [
+            figures['graphs']['own'][view][kind]['jacobian']
+            for figures in trained.values()
+            for view in VIEWS
+        ]
+        rows.append([kind, *(_two(one) for one in cells)])
+    return table(heads, rows)
+
+
+def _two(figure: dict[str, Any]) -> str:
+    both = (figure['given_place'], figure['within_place'])
+    return ' / '.join(f'{one["mean"]:.2f}' for one in both)
+
+
+if __name__ == '__main__':
+    main(
+        Experiment('resistance_profile', cases(), draw, show),
+        __doc__ or '',
+    )
