@@ -142,6 +142,14 @@ def small(arm: Arm) -> Arm:
     return arm
 
 
+def tiny(arm: Arm) -> Arm:
+    """A few steps of hardly anything, to see that a command works."""
+    start = None if arm.start is None else tiny(arm.start)
+    return replace(
+        arm, start=start, layers=min(arm.layers, 2), width=16, steps=4
+    )
+
+
 def large(arm: Arm) -> Arm:
     """Some thirty million parameters and ten times the steps, for a GPU."""
     start = None if arm.start is None else large(arm.start)
@@ -157,4 +165,8 @@ def large(arm: Arm) -> Arm:
     )
 
 
-SIZES: dict[str, Callable[[Arm], Arm]] = {'small': small, 'large': large}
+SIZES: dict[str, Callable[[Arm], Arm]] = {
+    'tiny': tiny,
+    'small': small,
+    'large': large,
+}

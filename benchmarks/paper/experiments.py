@@ -29,9 +29,9 @@ PAUSES = {'prepend': (4, 0), 'append': (0, 4), 'both': (2, 2)}
 # Layers x width. Those at one size have as many parameters as three layers of
 # width 64, up to a tenth.
 SHAPES = {
-    'depth at one width': ('1x64', '2x64', '3x64', '4x64', '8x64'),
+    'depth at one width': ('1x64', '2x64', '3x64', '8x64'),
     'width at one depth': ('3x16', '3x32', '3x64', '3x128'),
-    'depth at one size': ('1x96', '2x80', '3x64', '5x48'),
+    'depth at one size': ('1x96', '2x80', '3x64'),
 }
 HISTORIES = ('decay', 'layer', 'runway')
 # Of ordinary tokens; a sequence of Bigram-Backcopy without its first has 31.
@@ -102,17 +102,10 @@ def pauses_frozen() -> dict[str, Arm]:
 
 
 def pauses_from_scratch() -> dict[str, Arm]:
-    """Trained with pauses from the first step."""
+    """Trained with pauses after the prompt from the first step."""
     return {
         'none': baseline(RETRIEVAL),
-        **{
-            name: remedied(
-                RETRIEVAL,
-                PauseTokens(prepend=before, append=after),
-                f'pause-{name}',
-            )
-            for name, (before, after) in PAUSES.items()
-        },
+        'append': remedied(RETRIEVAL, PauseTokens(append=4), 'pause-append'),
     }
 
 
@@ -166,9 +159,6 @@ def remedies_on_backcopy() -> dict[str, Arm]:
         ),
         'sink_tokens': remedied(BACKCOPY, SinkTokens()),
         'differential': remedied(BACKCOPY, Differential()),
-        'differential, runway': remedied(
-            BACKCOPY, Differential(history='runway'), 'differential-runway'
-        ),
     }
 
 

@@ -20,12 +20,12 @@ STYLES = {
 }
 _PROFILES = {
     'unlimited': 'resistance to later tokens,\nunlimited depth',
-    'matched': 'the same, matched depth,\nrelative to direct attention',
+    'matched': 'the same at matched depth,\ntimes K / (1 + K)',
     'commute': 'commute time with all others,\nwith restarts',
     'jacobian': 'inverse Jacobian norm,\nrelative to receiver',
 }
 _PANELS = {
-    'earliness': 'early tokens are strong',
+    'earliness': 'with early places',
     'received': 'with received attention,\ngiven the place',
     'jacobian': 'with measured Jacobians,\ngiven the place',
 }
@@ -65,8 +65,8 @@ def draw(result: Record, path: Path) -> None:
     for axis, key in zip(panels, _PANELS, strict=True):
         _correlations(axis, result, models, key)
     below.suptitle(
-        'Rank correlations of conductance (1/R to later tokens), without token '
-        '0. Filled: matched depth; open: unlimited',
+        'Rank correlations of conductance 1/R to later tokens, without token '
+        '0 (filled: matched depth; open: unlimited)',
         fontsize=10,
     )
     save(figure, path)
@@ -74,7 +74,7 @@ def draw(result: Record, path: Path) -> None:
 
 def _profile(axis: Axes, result: Record, model: str, kind: str) -> None:
     for name, figures, graph in variants_of(result, model):
-        color, _, line = STYLES[name]
+        color, marker, line = STYLES[name]
         found = figures['profiles']
         if kind != 'jacobian':
             found = found[graph]
@@ -83,7 +83,10 @@ def _profile(axis: Axes, result: Record, model: str, kind: str) -> None:
         mean = np.array(found[kind]['mean'])
         deviation = np.array(found[kind]['deviation'])
         place = np.arange(len(mean))
-        axis.plot(place, 10**mean, line, color=color, lw=1.6, label=name)
+        axis.plot(
+            place, 10**mean, line, color=color, lw=1.6, label=name,
+            marker=marker, ms=4, markevery=(2, max(len(mean) // 6, 1)),
+        )  # fmt: skip
         axis.fill_between(
             place, 10 ** (mean - deviation), 10 ** (mean + deviation),
             color=color, alpha=0.18, lw=0,

@@ -89,7 +89,7 @@ def shuffled(graphs: Graphs, generator: Generator) -> Graphs:
     A = graphs.layers
     earlier = torch.ones(A.shape[-2:], dtype=torch.bool).tril(-1)
     chance = torch.rand(A.shape, generator=generator)
-    order = chance.masked_fill(~earlier, 2.0).argsort(-1, stable=True)
+    order = chance.masked_fill(~earlier, 2.0).argsort(dim=-1, stable=True)
     return replace(graphs, layers=A.gather(-1, order))
 
 
@@ -186,15 +186,32 @@ def received(A: Tensor) -> Tensor:
 
 
 def commute(graphs: Graphs) -> Tensor:
-    """Mean commute time with all other tokens ``[B, T]``, with restarts."""
+    """Mean commute time with all other tokens, with restarts.
+
+    Of all but the last ``[B, T - 1]``.
+    """
     time = commute_time(graphs.mean)
-    return time.sum(-1) / (time.size(-1) - 1)
+    return (time.sum(-1) / (time.size(-1) - 1))[..., :-1]
 
 
 def earliness(values: Tensor) -> float:
     """Whether early tokens have large values, mean over sequences."""
     places = -np.arange(values.size(-1))
     return float(np.mean([spearman(row, places) for row in values.numpy()]))
+
+
+def earliness_at_distance(pairs: Tensor) -> float:
+    """The same of pairs ``[B, T, T]`` that are equally far apart.
+
+    Mean over distances up to half of the tokens, without token 0: the mean
+    over later tokens is one over near ones alone for late sources.
+    """
+    far = pairs.size(-1) // 2
+    found = [
+        earliness(pairs.diagonal(-distance, -2, -1)[:, 1:])
+        for distance in range(1, far + 1)
+    ]
+    return float(np.mean(found))
 
 
 def together(first: Tensor, second: Tensor) -> Figures:

@@ -11,7 +11,8 @@ graph alone gives is apart from what training adds.
 
 Commute times are undefined on a causal graph, whose walks never come back.
 The kind 'restart' lets a walk that has ended start again anywhere: its commute
-time is that resistance times the mean length of a cycle.
+time is that resistance times the mean length of a cycle. Deviations are over
+seeds, of weights and of sequences; of the shipped decoder of sequences alone.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from profiles import (
     commute,
     conductances,
     earliness,
+    earliness_at_distance,
     graphs_of,
     jacobians,
     later,
@@ -100,9 +102,7 @@ def held_out(task: Task, seed: int) -> tuple[Tensor, Tensor]:
     """
     generator = Generator().manual_seed(10**6 + seed)
     if task is BACKCOPY:
-        ids = backcopy_source().draw(
-            ROWS, BACKCOPY_TOKENS, generator=generator
-        )
+        ids = backcopy_source().draw(ROWS, BACKCOPY_TOKENS, generator=generator)
         return ids, ids
     if task is RETRIEVAL:
         batch = key_value_retrieval(
@@ -142,15 +142,14 @@ def measure(task: Task) -> Any:
             'hops': graphs.hops,
             'to_first': float(graphs.mean[:, 1:, 0].mean()),
             'graphs': {
-                name: _figures(found[name], received(one.mean), norms)
+                name: {
+                    **_figures(found[name], received(one.mean), norms),
+                    'commute': _commute(one, norms),
+                }
                 for name, one in variants.items()
             },
             'measured': _measured(received(graphs.mean), norms),
             'layers': _by_layer(graphs, norms),
-            'commute_earliness': {
-                name: earliness(-commute(one)[:, 1:])
-                for name, one in variants.items()
-            },
             'profiles': _profiles(variants, found, norms),
         }
 
@@ -181,9 +180,22 @@ def _figures(kinds: Matrices, heard: Tensor, norms: Tensor) -> dict[str, Any]:
             kind: of(kind, 'later', 0) for kind in _WITH_FIRST
         },
         'sum': {
-            kind: {'earliness': earliness(total(found)[:, 1:])}
+            kind: earliness(total(found)[:, 1:])
             for kind, found in kinds.items()
         },
+        'one distance': {
+            kind: earliness_at_distance(found) for kind, found in kinds.items()
+        },
+    }
+
+
+def _commute(graphs: Graphs, norms: Tensor) -> dict[str, Any]:
+    """Short commute times, beside the sum of Jacobians over later tokens."""
+    near = -commute(graphs)[:, 1:]
+    return {
+        'earliness': earliness(near),
+        'received': together(near, received(graphs.mean)[:, 1:]),
+        'jacobian': together(near, total(norms)[:, 1:]),
     }
 
 
@@ -196,7 +208,11 @@ def _measured(heard: Tensor, norms: Tensor) -> dict[str, Any]:
         }
         for view, of in VIEWS.items()
     }
-    return {**found, 'sum': {'earliness': earliness(total(norms)[:, 1:])}}
+    return {
+        **found,
+        'sum': earliness(total(norms)[:, 1:]),
+        'one distance': earliness_at_distance(norms),
+    }
 
 
 def _by_layer(graphs: Graphs, norms: Tensor) -> dict[str, Any]:
@@ -269,49 +285,49 @@ def cases() -> dict[str, list[Case]]:
     }
 
 
+_COLUMNS = (
+    'early is strong: unlimited', 'matched', 'matched, one distance',
+    'matched, sum', 'commute', 'received given place: unlimited', 'matched',
+    'Jacobian given place', 'within place',
+)  # fmt: skip
+
+
 def show(result: dict[str, Any]) -> str:
-    """A table of graphs and nulls, and one of kinds of resistance."""
-    return '\n\n'.join((_by_graph(result), _by_kind(result)))
+    """Tables of graphs beside nulls, of kinds of resistance, and of layers."""
+    return '\n\n'.join((_by_graph(result), _by_kind(result), _layers(result)))
 
 
 def _by_graph(result: dict[str, Any]) -> str:
-    heads = [
-        '', 'hops',
-        'early is strong: unlimited', 'matched', 'sum, matched', 'commute',
-        'received given place: unlimited', 'matched',
-        'Jacobian: matched', 'given place', 'within place',
-    ]  # fmt: skip
+    """Resistances to later tokens; Jacobians of a decoder have a row."""
     rows = []
-    for model in result['groups']['trained']:
-        rows.append(_measured_row(model, result['groups']['trained'][model]))
+    for model, trained in result['groups']['trained'].items():
+        rows.append([f'{model}: Jacobians', '', *_jacobian_cells(trained)])
         for name, figures, graph in variants_of(result, model):
             found = figures['graphs'][graph]
             free, matched = (
                 found['later'][kind] for kind in ('unlimited', 'matched')
             )
             cells = [
+                figures['hops'],
                 free['earliness'],
                 matched['earliness'],
-                found['sum']['matched']['earliness'],
-                figures['commute_earliness'][graph],
+                found['one distance']['matched'],
+                found['sum']['matched'],
+                found['commute']['earliness'],
                 free['received']['given_place'],
                 matched['received']['given_place'],
-                *matched['jacobian'].values(),
+                matched['jacobian']['given_place'],
+                matched['jacobian']['within_place'],
             ]
-            rows.append(
-                [f'{model}: {name}', cell(figures['hops']), *map(cell, cells)]
-            )
-    return table(heads, rows)
+            rows.append([f'{model}: {name}', *map(cell, cells)])
+    return table(['', 'hops', *_COLUMNS], rows)
 
 
-def _measured_row(model: str, figures: dict[str, Any]) -> list[str]:
+def _jacobian_cells(figures: dict[str, Any]) -> list[str]:
     found = figures['measured']
-    return [
-        f'{model}: measured Jacobians', '', '',
-        cell(found['later']['earliness']),
-        cell(found['sum']['earliness']), '', '',
-        cell(found['later']['received']['given_place']), '', '', '',
-    ]  # fmt: skip
+    early = [found['later']['earliness'], found['one distance'], found['sum']]
+    heard = found['later']['received']['given_place']
+    return ['', *map(cell, early), '', '', cell(heard), '', '']
 
 
 def _by_kind(result: dict[str, Any]) -> str:
@@ -336,6 +352,21 @@ def _by_kind(result: dict[str, Any]) -> str:
 def _two(figure: dict[str, Any]) -> str:
     both = (figure['given_place'], figure['within_place'])
     return ' / '.join(f'{one["mean"]:.2f}' for one in both)
+
+
+def _layers(result: dict[str, Any]) -> str:
+    """Of each layer alone, at unlimited depth."""
+    keys = ('earliness', 'received_given_place', 'jacobian_given_place')
+    heads = [
+        'by layer, unlimited', 'early is strong', 'received given place',
+        'Jacobian given place',
+    ]  # fmt: skip
+    rows = []
+    for model, figures in result['groups']['trained'].items():
+        means = [figures['layers']['unlimited'][key]['mean'] for key in keys]
+        cells = [', '.join(f'{one:.2f}' for one in mean) for mean in means]
+        rows.append([model, *cells])
+    return table(heads, rows)
 
 
 if __name__ == '__main__':

@@ -98,15 +98,15 @@ def _backcopy_without_first(steps: int) -> list[Stream]:
 def _retrieval(steps: int) -> list[Stream]:
     """All keys asked for one after another, and one key alone at the end."""
     given = {'curriculum_steps': round(0.7 * steps)}
-    every = retrieval_batches(48, PAIRS, VOCABULARY, **given)
-    one = retrieval_batches(48, PAIRS, VOCABULARY, queries=1, **given)
+    every = retrieval_batches(32, PAIRS, VOCABULARY, **given)
+    one = retrieval_batches(32, PAIRS, VOCABULARY, queries=1, **given)
     return [Stream('every', every, 0.7), Stream('one', one, 0.3)]
 
 
 def _full_retrieval(steps: int) -> list[Stream]:
     """As many bindings as at the end of training, from the first step."""
-    every = retrieval_batches(48, PAIRS, VOCABULARY)
-    one = retrieval_batches(48, PAIRS, VOCABULARY, queries=1)
+    every = retrieval_batches(32, PAIRS, VOCABULARY)
+    one = retrieval_batches(32, PAIRS, VOCABULARY, queries=1)
     return [Stream('every', every, 0.5), Stream('one', one, 0.5)]
 
 
@@ -128,4 +128,4 @@ RETRIEVAL = Task(
 CONTINUED_RETRIEVAL = Task('continued-retrieval', _full_retrieval, 300, 1e-3)
 FROZEN_RETRIEVAL = Task('frozen-retrieval', _full_retrieval, 300, 1e-2)
 FROZEN_BACKCOPY = Task('frozen-backcopy', _backcopy_without_first, 300, 1e-2)
-TEXT = Task('text', _text, 1000, 4e-3)
+TEXT = Task('text', _text, 500, 4e-3)
