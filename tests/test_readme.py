@@ -21,9 +21,19 @@ def test_the_first_example_runs(capsys):
     assert names['rewired'].size(1) == length + 16
 
 
+def test_the_example_of_remedies_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = re.findall(r'```python\n(.*?)```', README, re.DOTALL)[1]
+    names: dict[str, object] = {}
+    exec(compile(code, 'README.md', 'exec'), names)
+    applied = names['remedies'].applied
+    assert [one.name for one in applied(names['model'])] == ['sink_logit']
+    assert [one.name for one in applied(names['fresh'])] == ['differential']
+
+
 def test_links_lead_somewhere():
     links = re.findall(r'\]\((?!https?:)([^)#]+)\)', README)
-    assert len(links) == 13
+    assert len(links) == 14
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
