@@ -7,6 +7,8 @@ from pathlib import Path
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 # Test modules share builders that lie beside them.
 sys.path.insert(0, str(Path(__file__).parent / 'builders'))
+# What the experiments compare and measure is tested as well.
+sys.path.append(str(Path(__file__).parents[1] / 'benchmarks' / 'paper'))
 
 import torch
 

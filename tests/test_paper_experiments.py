@@ -7,22 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-import torch
-
-PAPER = Path(__file__).parents[1] / 'benchmarks' / 'paper'
-sys.path.insert(0, str(PAPER))
-
 import answering
 import arms
 import experiments
 import influence
 import mixing
+import pytest
 import reading
 import running
 import sinks
 import tasks
+import torch
 
+PAPER = Path(arms.__file__).parent
 COMMANDS = (
     'sink_ablation',
     'pause_placement',
@@ -196,7 +193,7 @@ def test_figures_over_seeds():
     assert found['b']['mean'] == [1.0, 3.0]
     assert running.over_seeds([1.0, float('nan')]) is None
     assert running.cell(None) == '-'
-    assert running.rounded({'x': [0.123456]}) == {'x': [0.1235]}
+    assert running.rounded({'x': [0.12345678]}) == {'x': [0.123457]}
 
 
 @pytest.mark.slow

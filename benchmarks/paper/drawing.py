@@ -48,6 +48,7 @@ def points(axis: Axes, found: Groups, key: str, colors: Sequence[str]) -> None:
         axis.plot(figure['mean'], place, '|', color=color, ms=16, mew=2.5)
     axis.set_yticks(range(len(found)), list(found))
     axis.set_ylim(len(found) - 0.5, -0.5)
+    axis.locator_params(axis='x', nbins=4)
     axis.grid(axis='x', alpha=0.3)
 
 

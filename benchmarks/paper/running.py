@@ -141,12 +141,12 @@ def over_seeds(records: list[Any]) -> Any:
 
 
 def rounded(value: Any) -> Any:
-    """Four digits of every float."""
+    """Six digits of every float."""
     if isinstance(value, dict):
         return {key: rounded(one) for key, one in value.items()}
     if isinstance(value, list):
         return [rounded(one) for one in value]
-    return float(f'{value:.4g}') if isinstance(value, float) else value
+    return float(f'{value:.6g}') if isinstance(value, float) else value
 
 
 def cell(figure: Record | None, digits: int = 2) -> str:
