@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from drawing import plt, save
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 Record = dict[str, Any]
 # Of a decoder and its nulls, in the colours that other figures use.
@@ -66,7 +67,8 @@ def draw(result: Record, path: Path) -> None:
         _correlations(axis, result, models, key)
     below.suptitle(
         'Rank correlations of conductance 1/R to later tokens, without token '
-        '0 (filled: matched depth; open: unlimited)',
+        '0; filled: matched depth, open: unlimited.\nBands and bars are '
+        'deviations over seeds',
         fontsize=10,
     )
     save(figure, path)
@@ -92,6 +94,9 @@ def _profile(axis: Axes, result: Record, model: str, kind: str) -> None:
             color=color, alpha=0.18, lw=0,
         )  # fmt: skip
     axis.set_yscale('log')
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter('{x:g}')
+    axis.yaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.3)
 
 

@@ -25,6 +25,7 @@ from gnnbridge.spectral import (
     effective_resistance,
     layered_influence,
 )
+from gnnbridge.spectral.resistance import Kind
 
 # Above so many numbers in the states of a sequence norms are estimated.
 _EXACT_NUMBERS = 2**11
@@ -102,7 +103,7 @@ def conductances(graphs: Graphs) -> Matrices:
     """
     mean, hops = graphs.mean, graphs.hops
 
-    def of(kind: str, hops: float | None) -> Tensor:
+    def of(kind: Kind, hops: float | None) -> Tensor:
         return effective_resistance(
             mean, kind=kind, hops=hops, conductance=True
         )

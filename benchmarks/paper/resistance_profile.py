@@ -17,9 +17,9 @@ seeds, of weights and of sequences; of the shipped decoder of sequences alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from arms import Arm, baseline
@@ -42,7 +42,7 @@ from profiles import (
     uniform,
     with_gains,
 )
-from running import Case, Experiment, cell, main, table
+from running import Case, Experiment, Record, cell, main, table
 from tasks import (
     BACKCOPY,
     BACKCOPY_TOKENS,
@@ -120,10 +120,10 @@ def held_out(task: Task, seed: int) -> tuple[Tensor, Tensor]:
     return ids, ids
 
 
-def measure(task: Task) -> Any:
+def measure(task: Task) -> Callable[[PreTrainedModel, int], Record]:
     """What is measured of a decoder on a task."""
 
-    def measured(model: PreTrainedModel, seed: int) -> dict[str, Any]:
+    def measured(model: PreTrainedModel, seed: int) -> Record:
         model.eval()
         ids, labels = held_out(task, seed)
         graphs = graphs_of(model, ids)
@@ -156,7 +156,7 @@ def measure(task: Task) -> Any:
     return measured
 
 
-def _figures(kinds: Matrices, heard: Tensor, norms: Tensor) -> dict[str, Any]:
+def _figures(kinds: Matrices, heard: Tensor, norms: Tensor) -> Record:
     """By kind and view, beside place, received attention and Jacobians.
 
     Args:
@@ -165,7 +165,7 @@ def _figures(kinds: Matrices, heard: Tensor, norms: Tensor) -> dict[str, Any]:
         norms: Those of the Jacobians of the model itself.
     """
 
-    def of(kind: str, view: str, start: int) -> dict[str, Any]:
+    def of(kind: str, view: str, start: int) -> Record:
         strength = VIEWS[view](kinds[kind])[:, start:]
         truth = VIEWS[view](norms)[:, start:]
         return {
@@ -189,7 +189,7 @@ def _figures(kinds: Matrices, heard: Tensor, norms: Tensor) -> dict[str, Any]:
     }
 
 
-def _commute(graphs: Graphs, norms: Tensor) -> dict[str, Any]:
+def _commute(graphs: Graphs, norms: Tensor) -> Record:
     """Short commute times, beside the sum of Jacobians over later tokens."""
     near = -commute(graphs)[:, 1:]
     return {
@@ -199,7 +199,7 @@ def _commute(graphs: Graphs, norms: Tensor) -> dict[str, Any]:
     }
 
 
-def _measured(heard: Tensor, norms: Tensor) -> dict[str, Any]:
+def _measured(heard: Tensor, norms: Tensor) -> Record:
     """The Jacobians themselves."""
     found = {
         view: {
@@ -215,11 +215,11 @@ def _measured(heard: Tensor, norms: Tensor) -> dict[str, Any]:
     }
 
 
-def _by_layer(graphs: Graphs, norms: Tensor) -> dict[str, Any]:
+def _by_layer(graphs: Graphs, norms: Tensor) -> Record:
     """Each layer alone, as it is heard by later tokens."""
     truth = later(norms)[:, 1:]
     depths = {'unlimited': None, 'matched': graphs.hops}
-    found: dict[str, Any] = {name: {} for name in depths}
+    found: Record = {name: {} for name in depths}
     for name, hops in depths.items():
         rows = []
         for A in graphs.layers.unbind(1):
@@ -242,7 +242,7 @@ def _by_layer(graphs: Graphs, norms: Tensor) -> dict[str, Any]:
 
 def _profiles(
     variants: dict[str, Graphs], found: dict[str, Matrices], norms: Tensor
-) -> dict[str, Any]:
+) -> Record:
     """Common logarithms of resistances by place, means over sequences.
 
     Those of Jacobians are the inverse of their relative norms. At matched
@@ -292,12 +292,12 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def show(result: dict[str, Any]) -> str:
+def show(result: Record) -> str:
     """Tables of graphs beside nulls, of kinds of resistance, and of layers."""
     return '\n\n'.join((_by_graph(result), _by_kind(result), _layers(result)))
 
 
-def _by_graph(result: dict[str, Any]) -> str:
+def _by_graph(result: Record) -> str:
     """Resistances to later tokens; Jacobians of a decoder have a row."""
     rows = []
     for model, trained in result['groups']['trained'].items():
@@ -323,14 +323,14 @@ def _by_graph(result: dict[str, Any]) -> str:
     return table(['', 'hops', *_COLUMNS], rows)
 
 
-def _jacobian_cells(figures: dict[str, Any]) -> list[str]:
+def _jacobian_cells(figures: Record) -> list[str]:
     found = figures['measured']
     early = [found['later']['earliness'], found['one distance'], found['sum']]
     heard = found['later']['received']['given_place']
     return ['', *map(cell, early), '', '', cell(heard), '', '']
 
 
-def _by_kind(result: dict[str, Any]) -> str:
+def _by_kind(result: Record) -> str:
     """Agreement with the Jacobians: given the place, and within places."""
     trained = result['groups']['trained']
     heads = [
@@ -349,12 +349,12 @@ def _by_kind(result: dict[str, Any]) -> str:
     return table(heads, rows)
 
 
-def _two(figure: dict[str, Any]) -> str:
+def _two(figure: Record) -> str:
     both = (figure['given_place'], figure['within_place'])
     return ' / '.join(f'{one["mean"]:.2f}' for one in both)
 
 
-def _layers(result: dict[str, Any]) -> str:
+def _layers(result: Record) -> str:
     """Of each layer alone, at unlimited depth."""
     keys = ('earliness', 'received_given_place', 'jacobian_given_place')
     heads = [
