@@ -90,3 +90,20 @@ def test_failure_modes_are_told_apart():
     trained, fresh = re.findall(r'slope ([+-][\d.]+)', shown)
     assert float(trained) > -0.2
     assert float(fresh) < -0.4
+
+
+@pytest.mark.slow
+def test_a_remedy_is_trained_beside_its_baseline_and_loaded_again():
+    shown = run('train_with_remedies.py')
+    losses = re.findall(r'on new sequences ([\d.]+)', shown)
+    assert len(losses) == 2
+    # Who knows the table and the rule needs 1.98 nats, who knows nothing 5.5.
+    assert all(float(loss) < 2.5 for loss in losses)
+    rows = re.findall(r'layer \d: ([\d.]+) ([\d.]+)$', shown, re.MULTILINE)
+    without, remedied = (
+        max(float(score) for row in some for score in row)
+        for some in (rows[:3], rows[3:])
+    )
+    assert len(rows) == 6
+    assert without > remedied
+    assert 'logits differ by 0e+00' in shown

@@ -1,5 +1,9 @@
 """Text and synthetic streams to train and to measure decoders on."""
 
+from gnnbridge.datasets.batches import backcopy_batches as backcopy_batches
+from gnnbridge.datasets.batches import retrieval_batches as retrieval_batches
+from gnnbridge.datasets.batches import text_batches as text_batches
+from gnnbridge.datasets.batches import token_batches as token_batches
 from gnnbridge.datasets.copying import BigramBackcopy as BigramBackcopy
 from gnnbridge.datasets.copying import bigram_table as bigram_table
 from gnnbridge.datasets.copying import (
@@ -43,6 +47,7 @@ __all__ = [
     'RetrievalBatch',
     'StreamVocabulary',
     'absent_key_control',
+    'backcopy_batches',
     'bigram_table',
     'byte_windows',
     'copy_digits',
@@ -57,5 +62,8 @@ __all__ = [
     'most_frequent_letters',
     'needle_prompts',
     'python_corpus',
+    'retrieval_batches',
     'sample_text',
+    'text_batches',
+    'token_batches',
 ]
