@@ -19,6 +19,7 @@ from typing import Any
 from answering import LENGTHS, accuracy, fidelity, influence, questions
 from drawing import by_length, lines, palette, plt, save
 from experiments import (
+    PAUSES,
     pauses_continued,
     pauses_from_scratch,
     pauses_frozen,
@@ -92,8 +93,9 @@ def show(result: dict[str, Any]) -> str:
 def draw(result: dict[str, Any], path: Path) -> None:
     """A row for each way, columns for answers, places, states, resistance."""
     figure, axes = plt.subplots(3, 5, figsize=(19, 11), layout='constrained')
+    known = dict(zip(('none', *PAUSES), palette(4), strict=True))
     for row, (group, found) in zip(axes, result['groups'].items(), strict=True):
-        colors = palette(len(found))
+        colors = [known[name] for name in found]
         by_length(row[0], found, 'accuracy', colors)
         row[0].set_title(group, loc='left')
         row[0].set_ylabel('right answers')
