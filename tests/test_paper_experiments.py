@@ -38,6 +38,7 @@ def every_arm():
     return [
         *experiments.sink_ablation().values(),
         *experiments.sink_replacement().values(),
+        *experiments.deep_sinks().values(),
         *experiments.pauses_continued().values(),
         *experiments.pauses_frozen().values(),
         *experiments.pauses_from_scratch().values(),

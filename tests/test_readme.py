@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -126,3 +127,16 @@ def test_the_cost_of_a_profile_is_that_of_the_benchmark(monkeypatch):
     path = folder / 'results' / 'profile_cost.json'
     said = summary(json.loads(path.read_text()))
     assert said in ' '.join(README.split())
+
+
+def test_the_tables_of_the_experiments_are_their_results():
+    folder = ROOT / 'benchmarks'
+    shown = (folder / 'paper' / 'README.md').read_text()
+    for name in (
+        'sink_ablation', 'pause_placement', 'resistance_profile',
+        'differential_history', 'depth_width', 'all_remedies',
+    ):  # fmt: skip
+        path = folder / 'results' / f'paper_{name}.json'
+        experiment = importlib.import_module(name)
+        assert experiment.show(json.loads(path.read_text())) in shown
+        assert f'paper_{name}.png' in shown

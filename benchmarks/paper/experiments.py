@@ -57,6 +57,17 @@ def sink_ablation() -> dict[str, Arm]:
     }
 
 
+def deep_sinks() -> dict[str, Arm]:
+    """Eight layers, with and without a first token."""
+    return {
+        'first token': Arm('8-layers', BACKCOPY, layers=8),
+        'no first token': Arm('8-layers', BACKCOPY_WITHOUT_FIRST, layers=8),
+        'sink logit': remedied(
+            BACKCOPY, make('sink_logit'), '8-layers-sink-logit', layers=8
+        ),
+    }
+
+
 def sink_replacement() -> dict[str, Arm]:
     """Sinks alone trained, in decoders that were trained with a first token."""
     return {

@@ -6,9 +6,9 @@ Decoders on Bigram-Backcopy, on which sinks form: with a first token that is
 always the same; without; with learned sink tokens at several places instead;
 and with sinks that are no tokens. Then decoders that were trained with a first
 token, from which it is taken away, hidden, or replaced by a learned sink while
-all else stays as it was. Measures the loss, what is generated, where attention
-goes, how alike states become from layer to layer, and how far a change of one
-token spreads.
+all else stays as it was; and decoders of eight layers. Measures the loss, what
+is generated, where attention goes, how alike states become from layer to layer,
+and how far a change of one token spreads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from drawing import lines, palette, plt, points, save, stacked
-from experiments import sink_ablation, sink_replacement
+from experiments import deep_sinks, sink_ablation, sink_replacement
 from mixing import collapse, spread
 from reading import prompted
 from running import Case, Experiment, cell, main, table
@@ -137,7 +137,7 @@ def hiding_first(model: PreTrainedModel, seed: int) -> dict[str, Any]:
 
 def cases() -> dict[str, list[Case]]:
     """Trained with and without, and taken away from trained decoders."""
-    base = sink_ablation()['first token']
+    base, deep = sink_ablation()['first token'], deep_sinks()
     return {
         'trained': [
             Case(name, arm, measure(arm.task is BACKCOPY, arm.prompt))
@@ -150,6 +150,17 @@ def cases() -> dict[str, list[Case]]:
             *(
                 Case(name, arm, measure(False, arm.prompt))
                 for name, arm in sink_replacement().items()
+            ),
+        ],
+        'eight layers': [
+            *(
+                Case(name, arm, measure(arm.task is BACKCOPY, None))
+                for name, arm in deep.items()
+            ),
+            Case(
+                'first token taken away',
+                deep['first token'],
+                measure(False, None),
             ),
         ],
     }
@@ -189,12 +200,15 @@ def show(result: dict[str, Any]) -> str:
 def draw(result: dict[str, Any], path: Path) -> None:
     """Losses, where attention goes, and ranks and spread by layer."""
     figure, axes = plt.subplots(
-        2, 4, figsize=(17, 8.5), layout='constrained',
-        gridspec_kw={'width_ratios': [1.1, 1.4, 1, 1]},
+        3, 4, figsize=(17, 12), layout='constrained',
+        gridspec_kw={
+            'width_ratios': [1.1, 1.4, 1, 1], 'height_ratios': [8, 7, 5],
+        },
     )  # fmt: skip
     titles = {
         'trained': 'trained from the start',
         'frozen': 'trained with a first token, then changed',
+        'eight layers': 'eight layers, trained from the start',
     }
     for row, (group, found) in zip(axes, result['groups'].items(), strict=True):
         names = list(found)
