@@ -18,6 +18,7 @@ import running
 import sinks
 import tasks
 import torch
+import transformers
 
 PAPER = Path(arms.__file__).parent
 COMMANDS = (
@@ -75,6 +76,17 @@ def test_shapes_at_one_size_are_of_one_size():
     ]
     assert max(counts) <= 1.11 * 176704
     assert min(counts) >= 0.9 * 176704
+
+
+def test_large_arms_are_for_a_gpu():
+    for arm in every_arm():
+        large = arms.large(arm)
+        assert large.config().hidden_size == 8 * arm.width
+        assert (large.start is None) == (arm.start is None)
+    base = arms.large(arms.baseline(tasks.TEXT))
+    with torch.device('meta'):
+        model = transformers.LlamaForCausalLM(base.config())
+    assert 20e6 < sum(p.numel() for p in model.parameters()) < 40e6
 
 
 def test_arms_start_from_the_same_weights():
