@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -62,23 +64,28 @@ def load_pretrained(
     """
     name = os.fspath(name_or_path)
     local = _check_directory(name)
-    if local and not without_remedies and saved_tensors(name, BUFFER):
-        raise LoadError(
-            f"The model in '{name}' was saved with remedies. Load it with "
-            f'gnnbridge.remedies.load.'
-        )
     try:
+        has_remedies = local and bool(saved_tensors(name, BUFFER))
+        if has_remedies and not without_remedies:
+            raise LoadError(
+                f"The model in '{name}' was saved with remedies. Load it with "
+                f'gnnbridge.remedies.load.'
+            )
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        model = _model_class(config).from_pretrained(
-            name,
-            config=config,
-            dtype='auto' if dtype is None else dtype,
-            use_safetensors=True,
-            device_map=device_map,
-            trust_remote_code=False,
-        )
+        # Their weights would be reported as unexpected, one by one.
+        with _errors_alone() if has_remedies else nullcontext():
+            model = _model_class(config).from_pretrained(
+                name,
+                config=config,
+                dtype='auto' if dtype is None else dtype,
+                use_safetensors=True,
+                device_map=device_map,
+                trust_remote_code=False,
+            )
         if saved_tokens(name):
             load_tokens(model, name)
+    except LoadError:
+        raise
     except Exception as error:  # every loader has its own kinds of errors
         raise LoadError(_explain(name, local, error)) from error
     try:
@@ -117,6 +124,16 @@ def reinitialize(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     fresh = fresh.to(device=model.device, dtype=model.dtype).eval()
     tokens = tokens_of(model)
     return fresh if tokens is None else add_fresh(fresh, tokens, seed)
+
+
+@contextmanager
+def _errors_alone() -> Iterator[None]:
+    usual = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.utils.logging.set_verbosity(usual)
 
 
 def _check_directory(name: str) -> bool:
