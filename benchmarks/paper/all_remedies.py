@@ -20,6 +20,7 @@ from typing import Any
 import matplotlib.colors as colours
 import numpy as np
 from answering import accuracy, fidelity, influence, questions
+from arms import Arm
 from drawing import plt, save
 from experiments import remedies_on_backcopy, remedies_on_retrieval
 from running import Case, Experiment, cell, main, table
@@ -87,18 +88,22 @@ def cost(model: PreTrainedModel, ids: Tensor) -> dict[str, float]:
 
 
 def calibrated(
-    measure: Callable[..., dict[str, Any]], ids: Tensor
+    measure: Callable[..., dict[str, Any]], ids: Tensor, by_length: bool
 ) -> Callable[..., dict[str, Any]]:
-    """Measures a trained decoder at other temperatures, fitted to `ids`.
+    """Measures a trained decoder at other temperatures.
 
-    At them the total causal resistance of a layer is that of uniform
-    attention.
+    Either scores grow with the logarithm of the number of keys beyond the
+    length of `ids`, or the total causal resistance of each layer on `ids`
+    becomes that of uniform attention.
     """
 
     def measured(model: PreTrainedModel, seed: int) -> dict[str, Any]:
-        remedy = make('temperature', rule='resistance', target=1.0)
-        remedy.apply(model)
-        remedy.calibrate(model, ids)
+        if by_length:
+            remedy = make('temperature', length='log', reference=ids.size(1))
+            remedy.apply(model)
+        else:
+            remedy = make('temperature', rule='resistance', target=1.0)
+            remedy.calibrate(remedy.apply(model), ids)
         return measure(model, seed)
 
     return measured
@@ -113,21 +118,28 @@ def cases() -> dict[str, list[Case]]:
                 Case(name, arm, on_backcopy(arm.prompt))
                 for name, arm in backcopy.items()
             ),
-            Case(
-                'temperature',
-                backcopy['none'],
-                calibrated(on_backcopy(None), sequences(16)),
-            ),
+            *_temperatures(backcopy['none'], on_backcopy(None), sequences(16)),
         ],
         'retrieval': [
             *(Case(name, arm, on_retrieval) for name, arm in retrieval.items()),
-            Case(
-                'temperature',
-                retrieval['none'],
-                calibrated(on_retrieval, questions(16, rows=16).ids),
+            *_temperatures(
+                retrieval['none'], on_retrieval, questions(16, rows=16).ids
             ),
         ],
     }
+
+
+def _temperatures(
+    arm: Arm, measure: Callable[..., dict[str, Any]], ids: Tensor
+) -> list[Case]:
+    return [
+        Case('temperature', arm, calibrated(measure, ids, by_length=False)),
+        Case(
+            'temperature by length',
+            arm,
+            calibrated(measure, ids, by_length=True),
+        ),
+    ]
 
 
 def figure_of(figures: dict[str, Any], key: str) -> dict[str, Any] | None:
@@ -168,6 +180,12 @@ def show(result: dict[str, Any]) -> str:
     return table(heads, rows)
 
 
+def retrieves(groups: dict[str, Any], name: str) -> bool:
+    """Whether answers are right so often that their places say something."""
+    right = groups['retrieval'][name]['accuracy']['16']
+    return bool(right['mean'] > 0.5)
+
+
 def draw(result: dict[str, Any], path: Path) -> None:
     """The table in colour: better or worse than without, in deviations."""
     groups = result['groups']
@@ -188,6 +206,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
             difference = sign * (found['mean'] - without['mean'])
             # Differences below the last digit that is shown are none.
             effect[i, j] = difference / max(both, 10.0**-digits)
+            if key == 'first_minus_last' and not retrieves(groups, name):
+                effect[i, j] = np.nan
             text = (
                 f'{found["mean"]:.{digits}f}\n±{found["deviation"]:.{digits}f}'
             )
