@@ -62,9 +62,6 @@ def deep_sinks() -> dict[str, Arm]:
     return {
         'first token': Arm('8-layers', BACKCOPY, layers=8),
         'no first token': Arm('8-layers', BACKCOPY_WITHOUT_FIRST, layers=8),
-        'sink logit': remedied(
-            BACKCOPY, make('sink_logit'), '8-layers-sink-logit', layers=8
-        ),
     }
 
 

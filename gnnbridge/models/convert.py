@@ -21,6 +21,7 @@ from gnnbridge.models.configs import (
 from gnnbridge.models.injection import OwnGraph, install_modes, trace_scores
 from gnnbridge.models.install import (
     install_frames,
+    install_guards,
     install_slots,
     install_weight_requests,
     shared_of,
@@ -216,7 +217,7 @@ def _pass_messages(
     )
     _refuse_other_numbers(model, expected, trace.output)
     install_slots(model, trace, backend)
-    conversion.handles = install_frames(model)
+    conversion.handles = install_frames(model) + install_guards(model)
     conversion.handles += install_weight_requests(model)
 
 

@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
+from gnnbridge.models.backend import BACKEND
 from gnnbridge.models.slots import (
     Shared,
     Slot,
@@ -23,6 +24,14 @@ def install_frames(model: nn.Module) -> list[RemovableHandle]:
     """Lets attention modules read the offsets of their KV cache."""
     return [
         module.register_forward_pre_hook(set_frame, with_kwargs=True)
+        for module in slots_of(model)
+    ]
+
+
+def install_guards(model: nn.Module) -> list[RemovableHandle]:
+    """Lets attention modules refuse to leave their graph and remedies out."""
+    return [
+        module.register_forward_pre_hook(_refuse_other_attention)
         for module in slots_of(model)
     ]
 
@@ -60,6 +69,17 @@ def install_weight_requests(model: PreTrainedModel) -> list[RemovableHandle]:
                 part.register_forward_hook(_end_request, always_call=True),
             ]
     return handles
+
+
+def _refuse_other_attention(module: Any, args: tuple[Any, ...]) -> None:
+    config = getattr(module, 'config', None)
+    now = getattr(config, '_attn_implementation', None)
+    if isinstance(now, str) and not now.startswith(BACKEND):
+        raise RuntimeError(
+            f'Expected the attention of a converted model to run on its graph '
+            f"(got '{now}' from set_attn_implementation). Set it before the "
+            f'model is converted or has remedies, or restore the model first.'
+        )
 
 
 def _request_weights(

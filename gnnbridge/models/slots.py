@@ -337,18 +337,6 @@ def _cache_layer(module: nn.Module, kwargs: dict[str, Any]) -> int:
     return (layer or 0) + (kwargs.get('cycle_offset') or 0)
 
 
-def _refuse_other_attention(module: nn.Module) -> None:
-    """Raises an error if the layer would leave its graph and remedies out."""
-    config = getattr(module, 'config', None)
-    now = getattr(config, '_attn_implementation', None)
-    if isinstance(now, str) and not now.startswith('gnnbridge'):
-        raise RuntimeError(
-            f'Expected the attention of a converted model to run on its graph '
-            f"(got '{now}' from set_attn_implementation). Set it before the "
-            f'model is converted or has remedies, or restore the model first.'
-        )
-
-
 def set_frame(
     module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
@@ -357,14 +345,10 @@ def set_frame(
     The attention function sees keys only; that the first of them is not the
     first token of the sequence (sliding-window caches), or that the last are
     not filled yet (static caches), only the cache can tell.
-
-    Raises:
-        RuntimeError: If the model was told to use other attention.
     """
     slot = get_slot(module)
     if slot is None:
         return
-    _refuse_other_attention(module)
     if slot.source is not None and not torch.compiler.is_compiling():
         slot.shared.check_thread()
     # Its keyword has several names.
