@@ -20,6 +20,8 @@ import tasks
 import torch
 import transformers
 
+from gnnbridge.remedies.differential import Differential
+
 PAPER = Path(arms.__file__).parent
 COMMANDS = (
     'sink_ablation',
@@ -130,10 +132,16 @@ def test_maps_with_history_are_those_of_the_layers(ids):
     assert maps.shape == (2, 4, 4, 12, 12)
     assert torch.allclose(maps.sum(-1), torch.ones(2, 4, 4, 12), atol=1e-6)
     assert maps.triu(1).abs().max() == 0
-    plain = new(experiments.histories(True)['differential'])
-    # First rows have no earlier ones: nothing of a history in them.
-    usual = reading.attention(plain, ids)
-    assert torch.allclose(maps[0, :, :, 0], usual[0, :, :, 0])
+    # Without a share of history they are those that capture() finds.
+    plain, without = (
+        arms.remedied(tasks.TEXT, Differential(history=kind, rho=0.0))
+        for kind in (None, 'runway')
+    )
+    usual = reading.attention(new(plain), ids)
+    assert torch.allclose(
+        reading.attention(new(without), ids), usual, atol=1e-6
+    )
+    assert not torch.allclose(maps, usual, atol=1e-3)
 
 
 def test_inserted_tokens_are_told_from_others(ids):
@@ -142,12 +150,27 @@ def test_inserted_tokens_are_told_from_others(ids):
     places = reading.places(model, ids[:, 1:], 11)
     assert places.inserted.tolist() == [0, 6, 12]
     assert places.readout == 13
+    assert places.original.tolist() == [*range(1, 6), *range(7, 12), 13]
+
+
+def test_shares_of_attention_are_those_of_a_loop(ids):
+    model = new(experiments.sink_ablation()['three sinks'])
     found = sinks.shares(model, ids[:, 1:], 11, 0)
+    maps = reading.attention(model, ids[:, 1:], 11).mean((1, 2))
+    own, inserted = [*range(1, 6), *range(7, 12), 13], [0, 6, 12]
     for layer in range(2):
-        parts = ('inserted', 'itself', 'first', 'nowhere')
-        assert 0 < found['inserted'][layer] < 1
-        assert sum(found[part][layer] for part in parts) < 1.5
-    assert 0 <= found['sink_rate'] <= found['any_sink_rate'] + 1
+        given = [maps[layer, i] for i in own]
+        expected = {
+            'first': sum(row[1] for row in given) / 11,
+            'inserted': sum(row[j] for row in given for j in inserted) / 11,
+            'itself': sum(maps[layer, i, i] for i in own) / 11,
+            'nowhere': torch.zeros(()),
+        }
+        for name, value in expected.items():
+            assert found[name][layer] == pytest.approx(float(value), abs=1e-6)
+    # New weights attend uniformly: the mean of 1 / (i + 1) over 14 queries.
+    uniform = sum(1 / i for i in range(1, 15)) / 14
+    assert found['largest_score'] == pytest.approx([uniform] * 2, rel=0.2)
 
 
 def test_a_change_spreads_to_later_tokens_alone(ids):

@@ -23,7 +23,8 @@ from answering import accuracy, fidelity, influence, questions
 from arms import Arm
 from drawing import plt, save
 from experiments import remedies_on_backcopy, remedies_on_retrieval
-from running import Case, Experiment, cell, main, table
+from influence import resistance_over_uniform
+from running import Case, Experiment, at, cell, main, table
 from sink_ablation import measure as measure_backcopy
 from sink_ablation import sequences
 from torch import Tensor
@@ -70,6 +71,7 @@ def on_retrieval(model: PreTrainedModel, seed: int) -> dict[str, Any]:
         **accuracy(model),
         **fidelity(model),
         **influence(model),
+        'resistance_over_uniform': resistance_over_uniform(model, asked.ids),
         **cost(model, asked.ids),
     }
 
@@ -151,7 +153,7 @@ def figure_of(figures: dict[str, Any], key: str) -> dict[str, Any] | None:
     place = -1
     if key == 'largest_score':
         place = int(np.argmax(figures['mean']))
-    return {part: figures[part][place] for part in ('mean', 'deviation')}
+    return at(figures, place)
 
 
 def show(result: dict[str, Any]) -> str:

@@ -88,8 +88,7 @@ class Arm:
         streams = self.task.streams(steps)
         if self.prompt is not None:
             streams = [_with_prompt(one, self.prompt) for one in streams]
-        settings = {'weight_decay': 0.05, **self.task.settings}
-        model = train(
+        return train(
             self.first(seed, runs).train(),
             StreamMixture(streams, seed),
             self.directory(seed, runs),
@@ -98,12 +97,9 @@ class Arm:
             warmup_steps=min(100, steps // 5),
             lr_scheduler_type='warmup_stable_decay',
             lr_scheduler_kwargs={'num_decay_steps': steps // 4},
+            weight_decay=0.05,
             save_steps=250,
-            logging_steps=50,
-            **settings,
         )
-        model.config.use_cache = True
-        return model
 
     def directory(self, seed: int, runs: Path) -> Path:
         """Where the checkpoints of a run are."""

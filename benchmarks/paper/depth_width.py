@@ -18,7 +18,7 @@ from answering import accuracy, fidelity, influence, questions
 from drawing import by_length, lines, palette, plt, save
 from experiments import SHAPES, sizes
 from mixing import collapse
-from running import Case, Experiment, cell, main, table
+from running import Case, Experiment, at, cell, main, table
 from transformers import PreTrainedModel
 
 
@@ -62,10 +62,7 @@ def show(result: dict[str, Any]) -> str:
             for key, digits in (
                 ('residual', 2), ('effective_rank', 1), ('mean_cosine', 2)
             ):  # fmt: skip
-                mean, deviation = (x[-1] for x in f[key].values())
-                cells.append(
-                    cell({'mean': mean, 'deviation': deviation}, digits)
-                )
+                cells.append(cell(at(f[key], -1), digits))
             rows.append([f'{group}: {name}', *cells])
     return table(heads, rows)
 

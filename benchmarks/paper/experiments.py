@@ -11,6 +11,7 @@ from tasks import (
     FROZEN_RETRIEVAL,
     RETRIEVAL,
     TEXT,
+    Task,
 )
 
 from gnnbridge.remedies.differential import Differential
@@ -145,52 +146,32 @@ def sizes() -> dict[str, Arm]:
     return arms
 
 
-def remedies_on_backcopy() -> dict[str, Arm]:
-    """Every remedy that is trained with, on Bigram-Backcopy."""
+def remedies_on(task: Task, pause: Arm) -> dict[str, Arm]:
+    """Every remedy that is trained with, on one task.
+
+    Args:
+        task: The task.
+        pause: The arm with pauses.
+    """
+    plain = ('sink_logit', 'softmax_one', 'gated', 'sigmoid', 'runway')
     return {
-        'none': baseline(BACKCOPY),
-        **{
-            name: remedied(BACKCOPY, make(name))
-            for name in (
-                'sink_logit',
-                'softmax_one',
-                'gated',
-                'sigmoid',
-                'runway',
-            )
-        },
+        'none': baseline(task),
+        **{name: remedied(task, make(name)) for name in plain},
         'window_sinks': remedied(
-            BACKCOPY, make('window_sinks', window=16, sinks=1)
+            task, make('window_sinks', window=16, sinks=1)
         ),
-        'pause': remedied(
-            BACKCOPY, PauseTokens(prepend=2, append=2), prompt=16
-        ),
-        'sink_tokens': remedied(BACKCOPY, SinkTokens()),
-        'differential': remedied(BACKCOPY, Differential()),
+        'pause': pause,
+        'sink_tokens': remedied(task, SinkTokens()),
+        'differential': remedied(task, Differential()),
     }
+
+
+def remedies_on_backcopy() -> dict[str, Arm]:
+    """With pauses in the middle, as all of a sequence is predicted."""
+    pauses = PauseTokens(prepend=2, append=2)
+    return remedies_on(BACKCOPY, remedied(BACKCOPY, pauses, prompt=16))
 
 
 def remedies_on_retrieval() -> dict[str, Arm]:
-    """Every remedy that is trained with, on retrieval."""
-    return {
-        'none': baseline(RETRIEVAL),
-        **{
-            name: remedied(RETRIEVAL, make(name))
-            for name in (
-                'sink_logit',
-                'softmax_one',
-                'gated',
-                'sigmoid',
-                'runway',
-            )
-        },
-        'window_sinks': remedied(
-            RETRIEVAL, make('window_sinks', window=16, sinks=1)
-        ),
-        'pause': pauses_continued()['both'],
-        'sink_tokens': remedied(RETRIEVAL, SinkTokens()),
-        'differential': remedied(RETRIEVAL, Differential()),
-        'differential, runway': remedied(
-            RETRIEVAL, Differential(history='runway'), 'differential-runway'
-        ),
-    }
+    """With pauses that were added after training."""
+    return remedies_on(RETRIEVAL, pauses_continued()['both'])

@@ -7,18 +7,19 @@ from reading import attention, places, states
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from gnnbridge.spectral.resistance import effective_resistance
+from gnnbridge.spectral.resistance import (
+    effective_resistance,
+    total_resistance,
+)
 
 
-def last_token_jacobian(
-    model: PreTrainedModel, ids: Tensor, prompt: int | None = None
-) -> Tensor:
+def last_token_jacobian(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """Norms of the last state by every given token's embedding ``[B, T]``.
 
     The state is what the head reads, after the last norm: the sensitivity of
-    what is predicted.
+    what is predicted. All sequences go backward together, as many passes as
+    ``jacobian_norms`` takes for each.
     """
-    where = places(model, ids, prompt)
     embedded = model.get_input_embeddings()(ids).detach().requires_grad_()
     final: list[Tensor] = []
     handle = model.get_output_embeddings().register_forward_pre_hook(
@@ -28,11 +29,9 @@ def last_token_jacobian(
         model(inputs_embeds=embedded, use_cache=False)
     finally:
         handle.remove()
-    state = final[0]
-    # Hidden states of inserted tokens may have been taken out already.
-    at = where.readout if state.size(1) > ids.size(1) else -1
+    # Inserted tokens have been taken out, those that answer put in place.
     squares = torch.zeros(ids.shape)
-    for component in state[:, at].sum(0):
+    for component in final[0][:, -1].sum(0):
         (gradient,) = torch.autograd.grad(
             component, embedded, retain_graph=True
         )
@@ -40,16 +39,14 @@ def last_token_jacobian(
     return squares.sqrt()
 
 
-def last_token_resistance(
-    model: PreTrainedModel, ids: Tensor, prompt: int | None = None
-) -> Tensor:
+def last_token_resistance(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """Causal resistance of the last token to every given one ``[L, B, T]``.
 
     On the mean over heads; rows that do not sum to one are made to. The token
     is the one whose state predicts what follows.
     """
-    where = places(model, ids, prompt)
-    maps = attention(model, ids, prompt).double().mean(2)
+    where = places(model, ids)
+    maps = attention(model, ids).double().mean(2)
     found = [
         effective_resistance(
             layer, kind='causal', rows=[where.readout], renormalize=True
@@ -59,10 +56,23 @@ def last_token_resistance(
     return torch.stack(found)[..., 0, where.original]
 
 
-def sharpness_states(
-    model: PreTrainedModel, ids: Tensor, prompt: int | None = None
-) -> Tensor:
+def resistance_over_uniform(model: PreTrainedModel, ids: Tensor) -> list[float]:
+    """Total causal resistance of each layer over that of uniform attention.
+
+    On the mean over heads, at as many hops as there are layers, mean over
+    sequences: what ``CalibratedTemperature`` brings to its target.
+    """
+    maps = attention(model, ids).double().mean(2)
+    even = torch.ones_like(maps[:1, :1]).tril()
+    even = even / even.sum(-1, keepdim=True)
+    found, uniform = (
+        total_resistance(x, hops=len(maps), renormalize=True)
+        for x in (maps, even)
+    )
+    return (found / uniform).mean(1).tolist()
+
+
+def sharpness_states(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """The state that predicts what follows, over its norm ``[B, d]``."""
-    at = places(model, ids, prompt).readout
-    last = states(model, ids, prompt=prompt)[-1, :, at]
+    last = states(model, ids)[-1, :, places(model, ids).readout]
     return last / last.norm(dim=-1, keepdim=True)

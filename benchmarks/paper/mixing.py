@@ -28,7 +28,7 @@ def collapse(
         skip: How many first tokens are none of the ordinary ones.
     """
     own = places(model, ids, prompt).original[skip:]
-    found = states(model, ids, prompt=prompt)[:, :, own]
+    found = states(model, ids, prompt)[:, :, own]
     return {
         'residual': rank_collapse(found).mean(1).tolist(),
         'effective_rank': effective_rank(found, centered=True).mean(1).tolist(),
@@ -56,7 +56,7 @@ def spread(
     other[:, at] = ids[order, at]
     changed = (other != ids).any(1)
     own = places(model, ids, prompt).original[at + 1 :]
-    first = states(model, ids[changed], prompt=prompt)[:, :, own]
-    second = states(model, other[changed], prompt=prompt)[:, :, own]
+    first = states(model, ids[changed], prompt)[:, :, own]
+    second = states(model, other[changed], prompt)[:, :, own]
     ratio = (second - first).norm(dim=-1) / first.norm(dim=-1)
     return {'spread': ratio.mean(dim=(1, 2)).tolist()}

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 import gnnbridge as gb
 from gnnbridge.graph.dense import to_attention
 from gnnbridge.models.anatomy import blocks_of
-from gnnbridge.models.differential import diffllama_attentions
+from gnnbridge.models.differential_llama import HistoryAttention
+from gnnbridge.models.replay import first_of, first_states
 from gnnbridge.models.tokens.module import tokens_of
 
 
@@ -47,25 +48,22 @@ def places(
 
 @torch.no_grad()
 def states(
-    model: PreTrainedModel,
-    ids: Tensor | None = None,
-    *,
-    embedded: Tensor | None = None,
-    prompt: int | None = None,
+    model: PreTrainedModel, ids: Tensor, prompt: int | None = None
 ) -> Tensor:
     """The residual stream at all places ``[L + 1, B, n + T, d]``.
 
-    Before the first block, and after each; the last norm is not applied.
+    Before the first block, and after each, without the last norm: as
+    ``gnnbridge.models.stack.block_states``, which is told of no prompt.
     """
     found: list[Tensor] = []
 
     def enter(
         block: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        found.append(args[0] if args else kwargs['hidden_states'])
+        found.append(first_states(args, kwargs))
 
     def leave(block: object, args: object, output: Any) -> None:
-        found.append(output if isinstance(output, Tensor) else output[0])
+        found.append(first_of(output))
 
     blocks = list(blocks_of(model))
     handles = [
@@ -73,12 +71,7 @@ def states(
         *(block.register_forward_hook(leave) for block in blocks),
     ]
     try:
-        model(
-            input_ids=ids,
-            inputs_embeds=embedded,
-            use_cache=False,
-            **prompted(model, prompt),
-        )
+        model(ids, use_cache=False, **prompted(model, prompt))
     finally:
         for handle in handles:
             handle.remove()
@@ -101,26 +94,16 @@ def attention(
     different heads; of history the first map and what is subtracted from it,
     as different heads.
     """
-    if diffllama_attentions(model) or not _has_history(model):
-        graphs = gb.capture(
-            model, ids, hidden_states=False, **prompted(model, prompt)
-        )
-        return torch.stack(
-            [
-                torch.stack(
-                    [
-                        to_attention(one, per_head=True)
-                        for one in layer.to_data_list()
-                    ]
-                )
-                for layer in graphs
-            ]
-        )
-    return _with_history(model, ids)
-
-
-def _has_history(model: PreTrainedModel) -> bool:
-    return any('conv.history' in n for n, _ in model.named_parameters())
+    if any(isinstance(part, HistoryAttention) for part in model.modules()):
+        return _with_history(model, ids)
+    graphs = gb.capture(
+        model, ids, hidden_states=False, **prompted(model, prompt)
+    )
+    maps = [
+        [to_attention(one, per_head=True) for one in layer.to_data_list()]
+        for layer in graphs
+    ]
+    return torch.stack([torch.stack(layer) for layer in maps])
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import platform
+import re
 import statistics
 import warnings
 from collections.abc import Callable, Mapping
@@ -85,7 +86,7 @@ def main(experiment: Experiment, about: str) -> None:
     }
     suffix = '' if asked.size == 'small' else f'_{asked.size}'
     path = asked.results / f'paper_{experiment.name}{suffix}.json'
-    path.write_text(json.dumps(rounded(result), indent=1) + '\n')
+    path.write_text(_on_lines(rounded(result)))
     experiment.draw(rounded(result), path.with_suffix('.png'))
     print(experiment.show(rounded(result)))
 
@@ -157,10 +158,22 @@ def cell(figure: Record | None, digits: int = 2) -> str:
     return f'{mean:.{digits}f} ± {deviation:.{digits}f}'
 
 
+def at(figure: Record, place: int) -> Record:
+    """One of a list of figures, such as those by layer."""
+    return {part: figure[part][place] for part in ('mean', 'deviation')}
+
+
 def table(heads: list[str], rows: list[list[str]]) -> str:
     """A table in Markdown."""
     lines = [heads, ['---'] * len(heads), *rows]
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def _on_lines(result: Record) -> str:
+    """JSON with every list of numbers on a line of its own."""
+    text = json.dumps(result, indent=1)
+    lists = re.compile(r'\[[^\[\]{}]*\]')
+    return lists.sub(lambda m: re.sub(r'\s+', ' ', m[0]), text) + '\n'
 
 
 def _machine() -> Record:

@@ -22,7 +22,7 @@ from drawing import lines, palette, plt, points, save, stacked
 from experiments import deep_sinks, sink_ablation, sink_replacement
 from mixing import collapse, spread
 from reading import prompted
-from running import Case, Experiment, cell, main, table
+from running import Case, Experiment, at, cell, main, table
 from sinks import massive, shares
 from tasks import BACKCOPY, BACKCOPY_TOKENS, backcopy_source
 from torch import Generator, Tensor
@@ -189,10 +189,7 @@ def show(result: dict[str, Any]) -> str:
         for name, figures in found.items():
             cells = [cell(figures[k], n) for k, (_, n) in _COLUMNS.items()]
             for key, (_, digits) in _LAST.items():
-                mean, deviation = (x[-1] for x in figures[key].values())
-                cells.append(
-                    cell({'mean': mean, 'deviation': deviation}, digits)
-                )
+                cells.append(cell(at(figures[key], -1), digits))
             rows.append([f'{group}: {name}', *cells])
     return table(heads, rows)
 

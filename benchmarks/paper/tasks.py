@@ -7,9 +7,8 @@ key-value retrieval; and the prose that ships with Python, byte by byte.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from torch import Generator, Tensor
 
@@ -62,7 +61,6 @@ class Task:
     learning_rate: float
     initial_scale: float = 0.02
     symbols: bool = False
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @lru_cache
