@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent / 'builders'))
 # What the experiments compare and measure is tested as well.
 sys.path.append(str(Path(__file__).parents[1] / 'benchmarks' / 'paper'))
 
+import pytest
 import torch
 
 # torch-geometric imports Triton, which decides at its import whether to run
@@ -17,3 +18,14 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault('TRITON_INTERPRET', '1')
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def quiet_transformers():
+    """Without the reports of what was not in a model's files."""
+    import transformers
+
+    verbosity = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()
+    yield
+    transformers.utils.logging.set_verbosity(verbosity)

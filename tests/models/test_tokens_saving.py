@@ -21,12 +21,7 @@ from gnnbridge.models.tokens.saving import load_tokens
 TOKENS = {'prepend': 2, 'append': 1, 'sink': ['middle', -2]}
 
 
-@pytest.fixture(autouse=True)
-def _quiet():
-    verbosity = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_error()
-    yield
-    transformers.utils.logging.set_verbosity(verbosity)
+pytestmark = pytest.mark.usefixtures('quiet_transformers')
 
 
 def load(directory):

@@ -7,7 +7,6 @@ from typing import Any
 import architectures
 import pytest
 import torch
-import transformers
 from inserted import REQUIRED
 
 import gnnbridge as gb
@@ -25,12 +24,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _quiet():
-    verbosity = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_error()
-    yield
-    transformers.utils.logging.set_verbosity(verbosity)
+pytestmark = pytest.mark.usefixtures('quiet_transformers')
 
 
 def answering(step, generator):

@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 import torch
-import transformers
 from remedied import CASES, model_for, tokens
 from small_runs import SETTINGS, mixture, new_model
 
@@ -20,12 +19,7 @@ FOUR = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _quiet():
-    verbosity = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_error()
-    yield
-    transformers.utils.logging.set_verbosity(verbosity)
+pytestmark = pytest.mark.usefixtures('quiet_transformers')
 
 
 def answering(step, generator):

@@ -31,12 +31,7 @@ on_all = pytest.mark.parametrize(('name', 'architecture'), ON, ids=IDS)
 by_name = pytest.mark.parametrize('name', CASES)
 
 
-@pytest.fixture(autouse=True)
-def _quiet():
-    verbosity = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_error()
-    yield
-    transformers.utils.logging.set_verbosity(verbosity)
+pytestmark = pytest.mark.usefixtures('quiet_transformers')
 
 
 def home(name):

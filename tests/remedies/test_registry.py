@@ -7,20 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import architectures
 import pytest
 import torch
-import transformers
 from remedied import CASES, relative, tokens, with_remedy
 from safetensors.torch import load_file, save_file
 
 import gnnbridge.remedies as R
 from gnnbridge.models.loading import LoadError, load_pretrained
 
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    verbosity = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_error()
-    yield
-    transformers.utils.logging.set_verbosity(verbosity)
+pytestmark = pytest.mark.usefixtures('quiet_transformers')
 
 
 def test_a_table_of_remedies_is_a_loop():
