@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import answering
@@ -29,6 +30,7 @@ COMMANDS = (
     'resistance_profile',
     'differential_history',
     'depth_width',
+    'equal_compute',
     'all_remedies',
 )
 
@@ -38,7 +40,7 @@ def new(arm):
 
 
 def every_arm():
-    return [
+    found = [
         *experiments.sink_ablation().values(),
         *experiments.sink_replacement().values(),
         *experiments.deep_sinks().values(),
@@ -48,8 +50,15 @@ def every_arm():
         *experiments.histories(True).values(),
         *experiments.histories(False).values(),
         *experiments.sizes().values(),
+        *experiments.equal_compute().values(),
+        *experiments.best_rates().values(),
         *experiments.remedies_on_backcopy().values(),
         *experiments.remedies_on_retrieval().values(),
+    ]
+    return [
+        one
+        for arm in found
+        for one in ([arm.at(rate) for rate in arm.rates] or [arm])
     ]
 
 
@@ -58,6 +67,34 @@ def test_every_arm_has_a_place_of_its_own():
     for arm in every_arm():
         known = places.setdefault(arm.directory(0, Path()), arm)
         assert known == arm
+
+
+def test_the_learning_rate_is_that_of_the_least_loss(monkeypatch):
+    given = []
+    losses = {1e-3: 2.0, 3e-3: 0.5, 6e-3: 1.0}
+    monkeypatch.setattr(arms.Arm, 'losses', lambda self, runs: losses)
+    monkeypatch.setattr(
+        arms, 'train', lambda *args, **settings: given.append((args, settings))
+    )
+    arm = arms.tiny(experiments.best_rates()['softmax'])
+    arm.trained(1, Path('runs'))
+    ((_, _, directory), settings) = given[0]
+    assert settings['learning_rate'] == 3e-3
+    assert directory == Path('runs/retrieval/baseline-0.003/1')
+
+
+def test_losses_at_each_rate(monkeypatch):
+    history = {1e-3: [(50, 9.0), (100, 4.0), (150, 2.0)], 2e-3: [(50, 1.0)]}
+    monkeypatch.setattr(arms, 'train', lambda *args, **settings: None)
+    monkeypatch.setattr(
+        arms,
+        'loss_history',
+        lambda directory: history[float(directory.parent.name.split('-')[1])],
+    )
+    base = arms.tiny(arms.baseline(tasks.RETRIEVAL))
+    arm = replace(base, rates=tuple(history))
+    # The mean of the last two that were logged.
+    assert arm.losses(Path()) == {1e-3: 3.0, 2e-3: 1.0}
 
 
 def test_kinds_of_differential_attention_have_as_many_parameters():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from influence import last_token_jacobian, sharpness_states
 from scipy.stats import spearmanr
-from tasks import VOCABULARY
+from tasks import FEW_PAIRS, FEW_SYMBOLS, PAIRS, VOCABULARY
 from torch import Generator, Tensor
 from transformers import PreTrainedModel
 
@@ -16,6 +16,7 @@ from gnnbridge.datasets.retrieval import (
     absent_key_control,
     key_value_retrieval,
 )
+from gnnbridge.datasets.vocabulary import StreamVocabulary
 from gnnbridge.diagnostics.retrieval import retrieval_curve
 from gnnbridge.diagnostics.sharpness import nearest_neighbor_distance
 from gnnbridge.models.embedded.figures import (
@@ -24,10 +25,27 @@ from gnnbridge.models.embedded.figures import (
     pick_rate,
 )
 
-# Sixteen bindings are the most that was trained on.
-LENGTHS = (4, 8, 16, 24, 31)
 NOISE = 1.0
 ROWS = 512
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What decoders are asked.
+
+    Attributes:
+        vocabulary: The tokens that it is written in.
+        lengths: How many bindings are given.
+        trained: The most that was trained on.
+    """
+
+    vocabulary: StreamVocabulary
+    lengths: tuple[int, ...]
+    trained: int
+
+
+USUAL = Asking(VOCABULARY, (4, 8, 16, 24, 31), PAIRS)
+FEW = Asking(FEW_SYMBOLS, (2, 4, 8, 12, 16), FEW_PAIRS)
 
 
 @dataclass(frozen=True)
@@ -45,10 +63,14 @@ class Questions:
     answer: Tensor
 
 
-def questions(pairs: int, rows: int = ROWS, seed: int = 1) -> Questions:
+def questions(
+    pairs: int, rows: int = ROWS, seed: int = 1, asking: Asking = USUAL
+) -> Questions:
     """Questions for places drawn uniformly, the same for every decoder."""
     generator = Generator().manual_seed(1000 * seed + pairs)
-    batch = key_value_retrieval(rows, pairs, VOCABULARY, generator=generator)
+    batch = key_value_retrieval(
+        rows, pairs, asking.vocabulary, generator=generator
+    )
     gold = batch.gold[:, :1]
     return Questions(
         batch.input_ids[:, : batch.asked_at[0] + 1],
@@ -68,26 +90,29 @@ def right(
     return found == asked.answer
 
 
-def accuracy(model: PreTrainedModel) -> dict[str, Any]:
+def accuracy(model: PreTrainedModel, asking: Asking = USUAL) -> dict[str, Any]:
     """Right answers by number of bindings, by place, and under noise."""
     found: dict[str, Any] = {'accuracy': {}, 'under_noise': {}}
-    for pairs in LENGTHS:
-        asked = questions(pairs)
+    for pairs in asking.lengths:
+        asked = questions(pairs, asking=asking)
         clean, noisy = right(model, asked), right(model, asked, NOISE)
         found['accuracy'][str(pairs)] = clean.float().mean().item()
         found['under_noise'][str(pairs)] = noisy.float().mean().item()
-    return {**found, **by_place(model)}
+    return {**found, **by_place(model, asking)}
 
 
 def by_place(
-    model: PreTrainedModel, pairs: int = 16, rows: int = 2048
+    model: PreTrainedModel, asking: Asking, rows: int = 2048
 ) -> dict[str, Any]:
     """The curve under noise, beside what is named for keys that are absent."""
-    asked = questions(pairs, rows)
+    pairs = asking.trained
+    asked = questions(pairs, rows, asking=asking)
     noisy = right(model, asked, NOISE)
     curve = accuracy_by_position(noisy, asked.gold, pairs)
     generator = Generator().manual_seed(3)
-    control = absent_key_control(ROWS, pairs, VOCABULARY, generator=generator)
+    control = absent_key_control(
+        ROWS, pairs, asking.vocabulary, generator=generator
+    )
     with torch.no_grad():
         named = answers(model, control.input_ids, control.asked_at)
     absent = pick_rate(named, control.values)
@@ -103,11 +128,13 @@ def by_place(
         'absent': absent.tolist(),
         'u_depth': found.u_depth,
         'slope': float(spearmanr(place, curve).statistic),
-        'first_minus_last': float(curve[:4].mean() - curve[-4:].mean()),
+        'first_minus_last': float(
+            curve[: pairs // 4].mean() - curve[-pairs // 4 :].mean()
+        ),
     }
 
 
-def fidelity(model: PreTrainedModel) -> dict[str, Any]:
+def fidelity(model: PreTrainedModel, asking: Asking = USUAL) -> dict[str, Any]:
     """How well last tokens tell sequences apart that differ there alone.
 
     All keys of a sequence are asked for in turn, so that only the last token
@@ -115,8 +142,8 @@ def fidelity(model: PreTrainedModel) -> dict[str, Any]:
     its norm, mean over 16 sequences; by number of bindings.
     """
     nearest = {}
-    for pairs in LENGTHS[1:]:
-        asked = questions(pairs, rows=16, seed=4)
+    for pairs in asking.lengths[1:]:
+        asked = questions(pairs, rows=16, seed=4, asking=asking)
         distances = []
         for row in asked.ids:
             keys = row[1 : 1 + 2 * pairs : 2]
@@ -128,14 +155,15 @@ def fidelity(model: PreTrainedModel) -> dict[str, Any]:
     return {'nearest': nearest}
 
 
-def influence(model: PreTrainedModel, pairs: int = 16) -> dict[str, Any]:
+def influence(model: PreTrainedModel, asking: Asking = USUAL) -> dict[str, Any]:
     """How much the last token hears of the binding that it asks for.
 
     The norm of the derivative of its final state by the embedding of the
     right value, over the mean of those by the other values; and the same for
     the others by place, over their mean.
     """
-    asked = questions(pairs, rows=64, seed=5)
+    pairs = asking.trained
+    asked = questions(pairs, rows=64, seed=5, asking=asking)
     norms = last_token_jacobian(model, asked.ids)
     values = norms[:, 2 : 2 + 2 * pairs : 2]
     gold = values.gather(1, asked.gold)

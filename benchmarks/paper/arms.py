@@ -14,7 +14,12 @@ from transformers import LlamaConfig, PreTrainedModel
 
 from gnnbridge.models.convert import is_converted
 from gnnbridge.models.modified.fresh import fresh_causal_lm
-from gnnbridge.models.training import Stream, StreamMixture, train
+from gnnbridge.models.training import (
+    Stream,
+    StreamMixture,
+    loss_history,
+    train,
+)
 from gnnbridge.remedies.base import Remedy
 
 
@@ -35,6 +40,8 @@ class Arm:
         start: The arm whose trained decoders it starts from; new weights if
             None.
         learning_rate: That of the task if None.
+        rates: Learning rates to choose from: the one with the least loss at
+            the end of a run with seed 0.
     """
 
     name: str
@@ -47,6 +54,7 @@ class Arm:
     steps: int | None = None
     start: Arm | None = None
     learning_rate: float | None = None
+    rates: tuple[float, ...] = ()
 
     def config(self) -> LlamaConfig:
         """The architecture before it is changed."""
@@ -57,7 +65,9 @@ class Arm:
             num_hidden_layers=self.layers,
             num_attention_heads=self.heads,
             num_key_value_heads=max(self.heads // 2, 1),
-            initializer_range=self.task.initial_scale,
+            # That of a map of states falls with the root of their width.
+            initializer_range=self.task.initial_scale
+            * (64 / self.width) ** 0.5,
             max_position_embeddings=2048,
             bos_token_id=VOCABULARY.bos,
             eos_token_id=None,
@@ -84,6 +94,11 @@ class Arm:
 
     def trained(self, seed: int, runs: Path) -> PreTrainedModel:
         """The trained decoder, from its last checkpoint if there is one."""
+        if self.rates:
+            losses = self.losses(runs)
+            return self.at(min(losses, key=losses.__getitem__)).trained(
+                seed, runs
+            )
         steps = self.steps or self.task.steps
         streams = self.task.streams(steps)
         if self.prompt is not None:
@@ -99,7 +114,23 @@ class Arm:
             lr_scheduler_kwargs={'num_decay_steps': steps // 4},
             weight_decay=0.05,
             save_steps=250,
+            logging_steps=min(50, steps),
         )
+
+    def at(self, rate: float) -> Arm:
+        """The arm at one of its learning rates."""
+        name = f'{self.name}-{rate:g}'
+        return replace(self, name=name, learning_rate=rate, rates=())
+
+    def losses(self, runs: Path) -> dict[float, float]:
+        """The loss of the last steps at each rate, with seed 0."""
+        found = {}
+        for rate in self.rates:
+            arm = self.at(rate)
+            arm.trained(0, runs)
+            last = [loss for _, loss in loss_history(arm.directory(0, runs))]
+            found[rate] = sum(last[-2:]) / len(last[-2:])
+        return found
 
     def directory(self, seed: int, runs: Path) -> Path:
         """Where the checkpoints of a run are."""
@@ -142,7 +173,12 @@ def tiny(arm: Arm) -> Arm:
     """A few steps of hardly anything, to see that a command works."""
     start = None if arm.start is None else tiny(arm.start)
     return replace(
-        arm, start=start, layers=min(arm.layers, 2), width=16, steps=4
+        arm,
+        start=start,
+        layers=min(arm.layers, 2),
+        width=16,
+        heads=min(arm.heads, 4),
+        steps=4,
     )
 
 
@@ -158,6 +194,7 @@ def large(arm: Arm) -> Arm:
         steps=10 * (arm.steps or arm.task.steps),
         # The rate that suits falls about with the width.
         learning_rate=(arm.learning_rate or arm.task.learning_rate) / 8,
+        rates=tuple(rate / 8 for rate in arm.rates),
     )
 
 

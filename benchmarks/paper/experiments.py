@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from arms import Arm, baseline, remedied
 from tasks import (
     BACKCOPY,
     BACKCOPY_WITHOUT_FIRST,
     CONTINUED_RETRIEVAL,
+    FEW_RETRIEVAL,
     FROZEN_BACKCOPY,
     FROZEN_RETRIEVAL,
     RETRIEVAL,
@@ -14,6 +17,7 @@ from tasks import (
     Task,
 )
 
+from gnnbridge.remedies.base import Remedy
 from gnnbridge.remedies.differential import Differential
 from gnnbridge.remedies.registry import make
 from gnnbridge.remedies.tokens import PauseTokens, SinkTokens
@@ -34,6 +38,7 @@ SHAPES = {
     'width at one depth': ('3x16', '3x32', '3x64', '3x128'),
     'depth at one size': ('1x96', '2x80', '3x64'),
 }
+RATES = (1.5e-3, 3e-3, 6e-3)
 HISTORIES = ('decay', 'layer', 'runway')
 # Of ordinary tokens; a sequence of Bigram-Backcopy without its first has 31.
 _PROMPT = 31
@@ -111,11 +116,57 @@ def pauses_frozen() -> dict[str, Arm]:
 
 
 def pauses_from_scratch() -> dict[str, Arm]:
-    """Trained with pauses after the prompt from the first step."""
+    """Trained with pauses from the first step, twice as long as usual."""
+    steps = 2 * RETRIEVAL.steps
     return {
-        'none': baseline(RETRIEVAL),
-        'append': remedied(RETRIEVAL, PauseTokens(append=4), 'pause-append'),
+        'none': longer(2.0),
+        **{
+            name: remedied(
+                RETRIEVAL,
+                PauseTokens(prepend=before, append=after),
+                f'pause-{name}-2x',
+                steps=steps,
+            )
+            for name, (before, after) in PAUSES.items()
+        },
     }
+
+
+def longer(factor: float, remedy: Remedy | None = None) -> Arm:
+    """A decoder that is trained on retrieval for more steps than usual."""
+    name = 'baseline' if remedy is None else remedy.name
+    return Arm(
+        f'{name}-{factor:g}x',
+        RETRIEVAL,
+        remedy,
+        steps=round(factor * RETRIEVAL.steps),
+    )
+
+
+def equal_compute() -> dict[str, Arm]:
+    """What differential attention costs, spent on more steps instead."""
+    known = histories(retrieval=True)
+    return {
+        'softmax': known['softmax'],
+        'softmax, 1.5 times the steps': longer(1.5),
+        'softmax, twice the steps': longer(2.0),
+        'differential': known['differential'],
+        'differential, 1.25 times the steps': longer(1.25, Differential()),
+        'with layer history': known['with layer history'],
+    }
+
+
+def best_rates() -> dict[str, Arm]:
+    """Each at the learning rate that suits it."""
+    kinds = {
+        'softmax': baseline(RETRIEVAL),
+        'differential': remedied(RETRIEVAL, Differential()),
+        'sigmoid': remedied(RETRIEVAL, make('sigmoid')),
+        'window of 16': remedied(
+            RETRIEVAL, make('window_sinks', window=16, sinks=1)
+        ),
+    }
+    return {name: replace(arm, rates=RATES) for name, arm in kinds.items()}
 
 
 def histories(retrieval: bool) -> dict[str, Arm]:
@@ -134,14 +185,21 @@ def histories(retrieval: bool) -> dict[str, Arm]:
 
 
 def sizes() -> dict[str, Arm]:
-    """Depth at one width, width at one depth, and depth at one size."""
+    """Depth at one width, width at one depth, and depth at one size.
+
+    Heads are 16 wide as far as they go, and each shape is trained at the
+    learning rate that suits it.
+    """
     arms = {}
     for name in dict.fromkeys(name for row in SHAPES.values() for name in row):
         layers, width = map(int, name.split('x'))
-        arms[name] = (
-            baseline(RETRIEVAL)
-            if name == '3x64'
-            else Arm(name, RETRIEVAL, layers=layers, width=width)
+        arms[name] = Arm(
+            name,
+            FEW_RETRIEVAL,
+            layers=layers,
+            width=width,
+            heads=max(width // 32 * 2, 1),
+            rates=RATES,
         )
     return arms
 

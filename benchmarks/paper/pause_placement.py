@@ -16,7 +16,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from answering import LENGTHS, accuracy, fidelity, influence, questions
+from answering import USUAL, accuracy, fidelity, influence, questions
+from arms import baseline
 from drawing import by_length, lines, palette, plt, save
 from experiments import (
     PAUSES,
@@ -26,6 +27,7 @@ from experiments import (
 )
 from influence import last_token_resistance
 from running import Case, Experiment, cell, main, table
+from tasks import RETRIEVAL
 from transformers import PreTrainedModel
 
 
@@ -47,7 +49,7 @@ def resistance(model: PreTrainedModel) -> dict[str, float]:
     out of reach makes infinite.
     """
     found = {}
-    for pairs in LENGTHS[1:]:
+    for pairs in USUAL.lengths[1:]:
         asked = questions(pairs, rows=32, seed=6)
         each = last_token_resistance(model, asked.ids)[..., :-1]
         found[str(pairs)] = 1 / (1 / each).mean().item()
@@ -58,7 +60,7 @@ def cases() -> dict[str, list[Case]]:
     """All three ways to come by the pauses."""
     groups = {
         'trained on': pauses_continued(),
-        'frozen': {'none': pauses_from_scratch()['none'], **pauses_frozen()},
+        'frozen': {'none': baseline(RETRIEVAL), **pauses_frozen()},
         'from scratch': pauses_from_scratch(),
     }
     return {

@@ -106,8 +106,12 @@ def _measured(
         name = '-'.join((group, case.name, str(seed))).replace(' ', '_')
         file = runs / 'measured' / experiment / f'{name}.json'
         if asked.anew or not file.exists():
-            model = SIZES[asked.size](case.arm).trained(seed, runs)
+            arm = SIZES[asked.size](case.arm)
+            model = arm.trained(seed, runs)
             record = case.measure(model, seed)
+            if arm.rates:
+                losses = arm.losses(runs)
+                record['loss_at_rate'] = {f'{r:g}': losses[r] for r in losses}
             record['parameters'] = sum(p.numel() for p in model.parameters())
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(record))

@@ -7,7 +7,7 @@ key-value retrieval; and the prose that ships with Python, byte by byte.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from torch import Generator, Tensor
@@ -36,8 +36,10 @@ VOCABULARY = StreamVocabulary(
     first_value=_IDS['<v0>'],
     num_symbols=NUM_SYMBOLS,
 )
+# Fewer keys and values, so that decoders of all shapes learn them.
+FEW_SYMBOLS = replace(VOCABULARY, num_symbols=16)
 VOCABULARY_SIZE = 256 + len(SPECIAL_TOKENS)
-BACKCOPY_TOKENS, TEXT_TOKENS, PAIRS = 32, 96, 16
+BACKCOPY_TOKENS, TEXT_TOKENS, PAIRS, FEW_PAIRS = 32, 96, 16, 8
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Task:
         streams: The streams of a run of so many steps.
         steps: The usual number of steps.
         learning_rate: Of AdamW.
-        initial_scale: Standard deviation of the initial weights.
+        initial_scale: Standard deviation of the initial weights at width 64.
         symbols: Whether the embeddings of queries, keys and values start at
             unit scale, so that they outweigh what attention adds to them:
             retrieval forms sooner.
@@ -93,12 +95,19 @@ def _backcopy_without_first(steps: int) -> list[Stream]:
     ]
 
 
-def _retrieval(steps: int) -> list[Stream]:
+def _retrieval(
+    steps: int, pairs: int = PAIRS, vocabulary: StreamVocabulary = VOCABULARY
+) -> list[Stream]:
     """All keys asked for one after another, and one key alone at the end."""
     given = {'curriculum_steps': round(0.7 * steps)}
-    every = retrieval_batches(32, PAIRS, VOCABULARY, **given)
-    one = retrieval_batches(32, PAIRS, VOCABULARY, queries=1, **given)
+    every = retrieval_batches(32, pairs, vocabulary, **given)
+    one = retrieval_batches(32, pairs, vocabulary, queries=1, **given)
     return [Stream('every', every, 0.7), Stream('one', one, 0.3)]
+
+
+def _few_retrieval(steps: int) -> list[Stream]:
+    """Half as many bindings of a quarter of the symbols."""
+    return _retrieval(steps, FEW_PAIRS, FEW_SYMBOLS)
 
 
 def _full_retrieval(steps: int) -> list[Stream]:
@@ -121,6 +130,9 @@ BACKCOPY_WITHOUT_FIRST = Task(
 )
 RETRIEVAL = Task(
     'retrieval', _retrieval, 700, 3e-3, initial_scale=0.08, symbols=True
+)
+FEW_RETRIEVAL = Task(
+    'few-retrieval', _few_retrieval, 700, 3e-3, initial_scale=0.08, symbols=True
 )
 # What follows one of these: all weights at a lower rate, or tokens alone.
 CONTINUED_RETRIEVAL = Task('continued-retrieval', _full_retrieval, 300, 1e-3)
