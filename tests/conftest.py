@@ -9,6 +9,7 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 sys.path.insert(0, str(Path(__file__).parent / 'builders'))
 # What the experiments compare and measure is tested as well.
 sys.path.append(str(Path(__file__).parents[1] / 'benchmarks' / 'paper'))
+sys.path.append(str(Path(__file__).parents[1] / 'benchmarks' / 'gnn'))
 
 import pytest
 import torch

@@ -291,6 +291,7 @@ def test_device_that_is_not_there(device: str) -> None:
         ['profile', '--help'],
         ['rewire', '--help'],
         ['compare', '--help'],
+        ['bench', '--help'],
     ],
 )
 def test_help(command: list[str]) -> None:

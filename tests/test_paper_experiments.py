@@ -76,11 +76,11 @@ def test_the_learning_rate_is_that_of_the_least_loss(monkeypatch):
     monkeypatch.setattr(
         arms, 'train', lambda *args, **settings: given.append((args, settings))
     )
-    arm = arms.tiny(experiments.best_rates()['softmax'])
+    arm = arms.tiny(experiments.best_rates()['sigmoid'])
     arm.trained(1, Path('runs'))
     ((_, _, directory), settings) = given[0]
     assert settings['learning_rate'] == 3e-3
-    assert directory == Path('runs/retrieval/baseline-0.003/1')
+    assert directory == Path('runs/retrieval/sigmoid-0.003/1')
 
 
 def test_losses_at_each_rate(monkeypatch):

@@ -6,9 +6,8 @@ A step with differential attention costs more than one with softmax attention.
 Here the difference is given back: softmax decoders are trained for 1.5 and 2
 times the steps, differential ones without history for 1.25 times the steps of
 those with history. And what did not learn to retrieve at the common learning
-rate is trained at others, as are softmax and differential decoders. Measures
-the CPU time of a training step, what a whole run took by it, and answers by
-number of bindings and under noise.
+rate is trained at others. Measures the CPU time of a training step, what a
+whole run took by it, and answers by number of bindings and under noise.
 """
 
 from __future__ import annotations

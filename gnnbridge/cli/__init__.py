@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from gnnbridge import __version__
+from gnnbridge.cli.bench import bench
 from gnnbridge.cli.compare import compare
 from gnnbridge.cli.models import models
 from gnnbridge.cli.profile import profile
@@ -22,7 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (profile, compare, rewire, models):
+for command in (profile, compare, rewire, bench, models):
     app.command()(command)
 
 

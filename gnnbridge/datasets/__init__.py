@@ -1,4 +1,4 @@
-"""Text and synthetic streams to train and to measure decoders on."""
+"""Text, synthetic streams and graphs to train and to measure models on."""
 
 from gnnbridge.datasets.batches import backcopy_batches as backcopy_batches
 from gnnbridge.datasets.batches import retrieval_batches as retrieval_batches
@@ -18,6 +18,32 @@ from gnnbridge.datasets.duplicates import DuplicateBatch as DuplicateBatch
 from gnnbridge.datasets.duplicates import duplicate_keys as duplicate_keys
 from gnnbridge.datasets.duplicates import ends_and_middle as ends_and_middle
 from gnnbridge.datasets.duplicates import every_key as every_key
+from gnnbridge.datasets.graphs.block_model import (
+    contextual_blocks as contextual_blocks,
+)
+from gnnbridge.datasets.graphs.block_model import (
+    labelled_blocks as labelled_blocks,
+)
+from gnnbridge.datasets.graphs.distances import eccentricities as eccentricities
+from gnnbridge.datasets.graphs.distances import hop_distances as hop_distances
+from gnnbridge.datasets.graphs.distances import shortest_paths as shortest_paths
+from gnnbridge.datasets.graphs.tokens import causal_copy as causal_copy
+from gnnbridge.datasets.graphs.tokens import (
+    key_value_graphs as key_value_graphs,
+)
+from gnnbridge.datasets.graphs.transfer import (
+    clique_path_transfer as clique_path_transfer,
+)
+from gnnbridge.datasets.graphs.transfer import (
+    directed_path_transfer as directed_path_transfer,
+)
+from gnnbridge.datasets.graphs.transfer import (
+    lollipop_transfer as lollipop_transfer,
+)
+from gnnbridge.datasets.graphs.transfer import ring_transfer as ring_transfer
+from gnnbridge.datasets.graphs.tree_neighbors import (
+    tree_neighbors_match as tree_neighbors_match,
+)
 from gnnbridge.datasets.prompts import Haystack as Haystack
 from gnnbridge.datasets.prompts import Prompt as Prompt
 from gnnbridge.datasets.prompts import json_retrieval as json_retrieval
@@ -30,6 +56,14 @@ from gnnbridge.datasets.retrieval import curriculum as curriculum
 from gnnbridge.datasets.retrieval import (
     key_value_retrieval as key_value_retrieval,
 )
+from gnnbridge.datasets.stored.files import STORED_FILES as STORED_FILES
+from gnnbridge.datasets.stored.files import StoredFiles as StoredFiles
+from gnnbridge.datasets.stored.files import stored_files as stored_files
+from gnnbridge.datasets.stored.ogb import molhiv_parts as molhiv_parts
+from gnnbridge.datasets.stored.pyg import peptides_parts as peptides_parts
+from gnnbridge.datasets.stored.pyg import planetoid_parts as planetoid_parts
+from gnnbridge.datasets.stored.pyg import tu_graphs as tu_graphs
+from gnnbridge.datasets.stored.pyg import zinc_parts as zinc_parts
 from gnnbridge.datasets.text import Corpus as Corpus
 from gnnbridge.datasets.text import byte_windows as byte_windows
 from gnnbridge.datasets.text import python_corpus as python_corpus
@@ -37,6 +71,7 @@ from gnnbridge.datasets.text import sample_text as sample_text
 from gnnbridge.datasets.vocabulary import StreamVocabulary as StreamVocabulary
 
 __all__ = [
+    'STORED_FILES',
     'BigramBackcopy',
     'BindingTokens',
     'Corpus',
@@ -45,25 +80,44 @@ __all__ = [
     'Haystack',
     'Prompt',
     'RetrievalBatch',
+    'StoredFiles',
     'StreamVocabulary',
     'absent_key_control',
     'backcopy_batches',
     'bigram_table',
     'byte_windows',
+    'causal_copy',
+    'clique_path_transfer',
+    'contextual_blocks',
     'copy_digits',
     'count_digits',
     'curriculum',
+    'directed_path_transfer',
     'documents',
     'duplicate_keys',
+    'eccentricities',
     'ends_and_middle',
     'every_key',
+    'hop_distances',
     'json_retrieval',
+    'key_value_graphs',
     'key_value_retrieval',
+    'labelled_blocks',
+    'lollipop_transfer',
+    'molhiv_parts',
     'most_frequent_letters',
     'needle_prompts',
+    'peptides_parts',
+    'planetoid_parts',
     'python_corpus',
     'retrieval_batches',
+    'ring_transfer',
     'sample_text',
+    'shortest_paths',
+    'stored_files',
     'text_batches',
     'token_batches',
+    'tree_neighbors_match',
+    'tu_graphs',
+    'zinc_parts',
 ]

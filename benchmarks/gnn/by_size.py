@@ -1,0 +1,193 @@
+"""The same cells on one task at several sizes, resumable, as one result."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use('Agg')
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from gnnbridge.bench.cells import Cell, Effort, Suite
+from gnnbridge.bench.materials import Materials
+from gnnbridge.bench.runner import run_suite
+from gnnbridge.bench.summary import machine, summarize
+
+RESULTS = Path(__file__).parents[1] / 'results'
+Record = dict[str, Any]
+# Okabe and Ito's, which colour-blind readers can tell apart; black first.
+COLORS = (
+    '#000000', '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00',
+    '#56B4E9', '#8C6D31', '#7F7F7F',
+)  # fmt: skip
+MARKERS = 'osD^vPX<>'
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A task whose size grows.
+
+    Attributes:
+        name: The name of the results.
+        task: The task.
+        axis: What grows, for tables and figures.
+        sizes: What the task is made with, by what is shown of it.
+        cells: Pairs of a model and a rewiring.
+        effort: The same for all.
+        published: What the reference found, in words, with its source.
+    """
+
+    name: str
+    task: str
+    axis: str
+    sizes: Mapping[str, Mapping[str, Any]]
+    cells: Sequence[tuple[str, str]]
+    effort: Effort
+    published: str
+
+
+def main(sweep: Sweep, about: str) -> None:
+    """Runs what is missing, writes the results, and prints the table."""
+    asked = arguments(about)
+    warnings.filterwarnings('ignore', message='.*lr_scheduler.step.*')
+    cells = tuple(Cell(sweep.task, *pair) for pair in sweep.cells)
+    effort = sweep.effort
+    if asked.tiny:
+        effort = Effort(steps=2, budget=effort.budget, draws=1, seeds=2)
+    suite = Suite(sweep.name, cells, effort)
+    found: dict[str, list[Record]] = {}
+    for label, sizes in sweep.sizes.items():
+        if asked.tiny:
+            sizes = {**sizes, 'graphs': (8, 4, 4)}
+        materials = Materials(sizes={sweep.task: sizes})
+        path = asked.runs / f'{sweep.name}.jsonl'
+        run = run_suite(suite, path, jobs=asked.jobs, materials=materials)
+        summary = summarize(run, suite, materials)
+        found[label] = [_short(cell) for cell in summary['cells']]
+        chance = summary['tasks'][sweep.task]['chance']
+        found[label].append({'model': 'chance', 'mean': chance})
+    result = {
+        'machine': machine('cpu'),
+        'task': sweep.task,
+        'axis': sweep.axis,
+        'effort': {**vars(effort)},
+        'published': sweep.published,
+        'sizes': {label: dict(of) for label, of in sweep.sizes.items()},
+        'cells': found,
+    }
+    path = asked.results / f'gnn_{sweep.name}.json'
+    path.write_text(json.dumps(rounded(result), indent=1) + '\n')
+    draw(rounded(result), path.with_suffix('.png'))
+    print(show(rounded(result)))
+
+
+def arguments(about: str) -> argparse.Namespace:
+    """The options that all commands have."""
+    parser = argparse.ArgumentParser(description=about.split('\n\n')[0])
+    parser.add_argument('--runs', type=Path, default=Path('runs/gnn'))
+    parser.add_argument('--results', type=Path, default=RESULTS)
+    parser.add_argument('--jobs', type=int, default=1, help='processes')
+    parser.add_argument(
+        '--tiny', action='store_true', help='two steps of hardly anything'
+    )
+    return parser.parse_args()
+
+
+def _short(cell: Record) -> Record:
+    kept = (
+        'model', 'rewiring', 'mean', 'half_width', 'values', 'train_mean',
+        'parameters', 'failed',
+    )  # fmt: skip
+    return {name: cell[name] for name in kept}
+
+
+def rounded(value: Any) -> Any:
+    """Five digits of every float."""
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(one) for one in value]
+    return float(f'{value:.5g}') if isinstance(value, float) else value
+
+
+def series(result: Record) -> dict[str, list[Record]]:
+    """The cells of each model and rewiring by size."""
+    lines: dict[str, list[Record]] = {}
+    for cells in result['cells'].values():
+        for cell in cells:
+            lines.setdefault(_name(cell), []).append(cell)
+    return lines
+
+
+def _name(cell: Record) -> str:
+    rewiring = cell.get('rewiring', 'none')
+    return cell['model'] + ('' if rewiring == 'none' else f' + {rewiring}')
+
+
+def show(result: Record) -> str:
+    """A line for each model, a column for each size: mean ± half width."""
+    rows = []
+    for name, cells in series(result).items():
+        texts = [
+            f'{cell["mean"]:.2f}'
+            + (f' ± {cell["half_width"]:.2f}' if 'values' in cell else '')
+            for cell in cells
+        ]
+        rows.append([name, *texts])
+    return table([result['axis'], *result['cells']], rows)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [heads, ['---'] * len(heads), *rows]
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def draw(result: Record, path: Path) -> None:
+    """Accuracy against size: models alone, and with rewiring."""
+    lines = series(result)
+    plain = {n: c for n, c in lines.items() if '+' not in n}
+    models = {name.split(' + ')[0] for name in lines if '+' in name}
+    changed = {n: c for n, c in lines.items() if n.split(' + ')[0] in models}
+    changed['chance'] = lines['chance']
+    figure, axes = plt.subplots(
+        1, 2 if models else 1, figsize=(13 if models else 7, 4.6),
+        layout='constrained', squeeze=False,
+    )  # fmt: skip
+    for axis, some in zip(axes[0], (plain, changed), strict=False):
+        _lines(axis, some, list(result['cells']))
+        axis.set(xlabel=result['axis'], ylabel='accuracy', ylim=(0, 1.03))
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _lines(
+    axis: Axes, lines: Mapping[str, list[Record]], labels: list[str]
+) -> None:
+    places = range(len(labels))
+    style = iter(zip(COLORS, MARKERS, strict=True))
+    for name, cells in lines.items():
+        means = [cell['mean'] for cell in cells]
+        if name == 'chance':
+            axis.plot(places, means, ':', color='#7F7F7F', label=name)
+            continue
+        color, marker = next(style)
+        axis.errorbar(
+            places, means, [cell['half_width'] or 0 for cell in cells],
+            color=color, marker=marker, ms=4.5, lw=1.5, capsize=2, label=name,
+        )  # fmt: skip
+    axis.set_xticks(list(places), labels)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, framealpha=0.85)
+
+
+Show = Callable[[Record], str]

@@ -1,0 +1,1 @@
+"""The models of the benchmark, all behind one interface."""

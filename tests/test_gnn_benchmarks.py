@@ -1,0 +1,131 @@
+"""The commands of benchmarks/gnn: what they measure, and that they run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import by_size
+import failure_modes
+import networkx as nx
+import numpy as np
+import over_smoothing
+import pytest
+import ring_distance
+import torch
+import tree_bottleneck
+from torch_geometric.data import Batch, Data
+from torch_geometric.utils import from_networkx
+
+GNN = Path(by_size.__file__).parent
+COMMANDS = (
+    'ring_distance', 'tree_bottleneck', 'over_smoothing', 'failure_modes',
+)  # fmt: skip
+
+
+def path_graph(size):
+    return from_networkx(nx.path_graph(size))
+
+
+class Constant(torch.nn.Module):
+    """States that are given, whatever the graph."""
+
+    def __init__(self, states):
+        super().__init__()
+        self.given = states
+
+    def states(self, batch):
+        return self.given
+
+
+def test_energy_of_states():
+    batch = Batch.from_data_list([path_graph(3)])
+    x = torch.tensor([[0.0], [1.0], [1.0]])
+    found = over_smoothing.energies(Constant([x, torch.ones(3, 1)]), batch)
+    # Rows of the walk: 0 hears 1; 1 hears both with a half; 2 hears 1.
+    energy = (1 + (1 + 0) / 2 + 0) / (2 * 3)
+    assert found == pytest.approx([energy / (2 / 3), 0.0])
+
+
+def test_curves_are_averaged_in_the_logarithm():
+    records = [
+        {'failed': None, 'test': 1.0, 'train': 1.0, 'width': 4,
+         'before': [1.0, 1e-2], 'after': [1.0, 1.0]},
+        {'failed': None, 'test': 0.5, 'train': 1.0, 'width': 4,
+         'before': [1.0, 1e-4], 'after': [1.0, 1.0]},
+        {'failed': 'the loss is nan', 'before': [1.0, 1.0]},
+    ]  # fmt: skip
+    found = over_smoothing.summed(records)
+    assert found['before'] == pytest.approx([1.0, 1e-3])
+    assert found['test'] == 0.75
+    assert found['failed'] == ['the loss is nan']
+
+
+def test_distances_follow_the_edges():
+    edges = torch.tensor([[0, 1, 3], [1, 2, 2]])
+    found = failure_modes._distances(Data(edge_index=edges, num_nodes=4))
+    expected = torch.tensor(
+        [[0, -1, -1, -1], [1, 0, -1, -1], [2, 1, 0, 1], [-1, -1, -1, 0]]
+    )
+    assert torch.equal(found, expected)
+
+
+def test_norms_by_distance():
+    norms = torch.tensor([[2.0, 1.0, 9.0], [1.0, 4.0, 3.0], [0.5, 1.0, 3.0]])
+    distance = torch.tensor([[0, -1, -1], [1, 0, -1], [2, 1, 0]])
+    found = failure_modes._by_distance(norms, distance)
+    assert found == pytest.approx([1.0, 1 / 3, 0.5 / 3])
+
+
+def test_agreement_of_resistance_and_jacobians():
+    distance = torch.tensor([[0, 1, 2], [1, 0, 1], [2, 1, 0]])
+    resistance = torch.tensor([[0.0, 1, 3], [1, 0, 2], [3, 2, 0]])
+    found = failure_modes._agreement(resistance, -resistance, distance)
+    assert found['spearman'] == pytest.approx(1)
+    found = failure_modes._agreement(resistance, resistance, distance)
+    assert found['given_distance'] == pytest.approx(-1)
+
+
+def test_a_sweep_has_a_line_for_each_cell():
+    cells = [
+        {'model': 'gcn', 'rewiring': how, 'mean': 0.5, 'half_width': 0.1,
+         'values': [0.4, 0.6]}
+        for how in ('none', 'fosr')
+    ]  # fmt: skip
+    cells.append({'model': 'chance', 'mean': 0.2})
+    result = {'axis': 'nodes', 'cells': {'4': cells, '8': cells}}
+    shown = by_size.show(result).splitlines()
+    assert shown[2:] == [
+        '| gcn | 0.50 ± 0.10 | 0.50 ± 0.10 |',
+        '| gcn + fosr | 0.50 ± 0.10 | 0.50 ± 0.10 |',
+        '| chance | 0.20 | 0.20 |',
+    ]
+
+
+@pytest.mark.parametrize('module', [ring_distance, tree_bottleneck])
+def test_sweeps_name_cells_once(module):
+    cells = module.SWEEP.cells
+    assert len(set(cells)) == len(cells)
+
+
+def test_numbers_are_rounded_at_every_depth():
+    found = by_size.rounded({'a': [1.23456789, (2, 'b')], 'c': None})
+    assert found == {'a': [1.2346, [2, 'b']], 'c': None}
+    assert np.isfinite(found['a'][0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', COMMANDS)
+def test_commands_run(name, tmp_path):
+    command = [
+        sys.executable, str(GNN / f'{name}.py'), '--tiny',
+        '--results', str(tmp_path), '--runs', str(tmp_path / 'runs'),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads((tmp_path / f'gnn_{name}.json').read_text())
+    assert result['machine']['torch'] == torch.__version__
+    assert (tmp_path / f'gnn_{name}.png').stat().st_size > 1000
+    assert done.stdout.startswith('| ')
