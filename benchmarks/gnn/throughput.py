@@ -20,12 +20,14 @@ import argparse
 import ctypes
 import json
 import math
+import multiprocessing
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ from tqdm import tqdm
 FOLDER = Path(__file__).parents[1]
 sys.path.insert(0, str(FOLDER))
 
-from attention.measure import measure_growth, peak_memory
+from attention.measure import measure_growth
 
 from gnnbridge.bench.models.registry import MODELS, build_model
 from gnnbridge.bench.task import Splits, Task
@@ -49,7 +51,8 @@ SIZES = (1_000, 10_000, 100_000)
 DEGREE, FEATURES, CLASSES, LAYERS, BUDGET = 10, 32, 8, 5, 64_000
 OURS = ('graph_transformer', 'differential')
 PEERS = ('transformer_conv', 'gps')
-WARM_UP = 128
+# Large enough that the same kernels run.
+WARM_UP = 512
 # Sizes up to this are run without a prediction.
 SAFE = 10_000
 # Seconds for the rounds of a size, and those of one step that are too many.
@@ -98,12 +101,20 @@ class Step:
 
 def growth(name: str, nodes: int) -> int:
     """Bytes that the first step adds to this process."""
+    torch.set_num_threads(1)
     step, data = Step(name), graph(nodes)
     step(graph(WARM_UP))
     # What the C library has kept would serve the step unseen.
     if sys.platform == 'linux':
         ctypes.CDLL('libc.so.6').malloc_trim(0)
     return measure_growth(lambda: step(data))
+
+
+def peak(name: str, nodes: int) -> int:
+    """The same of a fresh process, in which everything is imported."""
+    fresh = multiprocessing.get_context('forkserver')
+    with ProcessPoolExecutor(1, mp_context=fresh) as pool:
+        return pool.submit(growth, name, nodes).result()
 
 
 def seconds(
@@ -182,11 +193,10 @@ def measure(
         if nodes > SAFE and (reason := refusal(name, nodes, done)):
             found[name] = {'not_run': reason}
             continue
-        asked = ('--one', name, '--sizes', str(nodes))
         try:
-            found[name] = {'bytes': peak_memory(Path(__file__), *asked)}
-        except subprocess.CalledProcessError as error:
-            found[name] = {'not_run': f'failed (exit code {error.returncode})'}
+            found[name] = {'bytes': peak(name, nodes)}
+        except BrokenProcessPool:
+            found[name] = {'not_run': 'out of memory'}
     runs = [name for name in names if 'bytes' in found[name]]
     for name, times in seconds(runs, nodes, ROUNDS).items():
         found[name] |= {
@@ -303,7 +313,7 @@ def _table(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def main() -> None:
-    """Measures everything, or one model in this very process."""
+    """Measures everything and writes it down."""
     parser = argparse.ArgumentParser(
         description=(__doc__ or '').split('\n\n')[0]
     )
@@ -312,13 +322,9 @@ def main() -> None:
         default=','.join(map(str, SIZES)),
         help='numbers of nodes, with commas between them',
     )
-    parser.add_argument('--one', choices=MODELS, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     sizes = [int(size) for size in asked.sizes.split(',')]
     torch.set_num_threads(1)
-    if asked.one:
-        print(json.dumps(growth(asked.one, sizes[0])))
-        return
 
     def keep(result: dict[str, Any]) -> None:
         RESULTS.write_text(json.dumps(result, indent=1) + '\n')

@@ -198,7 +198,7 @@ def test_keys_tell_what_decides():
 
 def test_keys_depend_on_the_version(monkeypatch):
     key = trial_key(job(), small_bench.materials())
-    monkeypatch.setattr('gnnbridge.bench.trial.version', lambda _: '9.9.9')
+    monkeypatch.setattr('gnnbridge.bench.trial._VERSION', '9.9.9')
     assert trial_key(job(), small_bench.materials()) != key
 
 

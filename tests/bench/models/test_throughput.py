@@ -98,15 +98,15 @@ def test_sizes_that_are_predicted_bring_those_they_are_predicted_by(
 
 
 def test_models_that_cannot_run_are_named_and_left_out(throughput, monkeypatch):
-    def peak(script, *asked):
-        if asked[1] == 'gps':
-            raise throughput.subprocess.CalledProcessError(-9, 'python')
+    def peak(name, nodes):
+        if name == 'gps':
+            raise throughput.BrokenProcessPool
         return 1000
 
-    monkeypatch.setattr(throughput, 'peak_memory', peak)
+    monkeypatch.setattr(throughput, 'peak', peak)
     monkeypatch.setattr(throughput, 'ROUNDS', 0.0)
     found = throughput.measure(('sage', 'gps'), 30, {})
-    assert found['gps'] == {'not_run': 'failed (exit code -9)'}
+    assert found['gps'] == {'not_run': 'out of memory'}
     assert found['sage']['bytes'] == 1000
     _, middle, _ = sorted(found['sage']['rounds'])
     assert found['sage']['seconds'] == pytest.approx(middle, abs=1e-5)
