@@ -51,7 +51,6 @@ def every_arm():
         *experiments.histories(False).values(),
         *experiments.sizes().values(),
         *experiments.equal_compute().values(),
-        *experiments.best_rates().values(),
         *experiments.remedies_on_backcopy().values(),
         *experiments.remedies_on_retrieval().values(),
     ]
@@ -76,11 +75,12 @@ def test_the_learning_rate_is_that_of_the_least_loss(monkeypatch):
     monkeypatch.setattr(
         arms, 'train', lambda *args, **settings: given.append((args, settings))
     )
-    arm = arms.tiny(experiments.best_rates()['sigmoid'])
+    base = arms.tiny(arms.baseline(tasks.RETRIEVAL))
+    arm = replace(base, rates=tuple(losses))
     arm.trained(1, Path('runs'))
     ((_, _, directory), settings) = given[0]
     assert settings['learning_rate'] == 3e-3
-    assert directory == Path('runs/retrieval/sigmoid-0.003/1')
+    assert directory == Path('runs/retrieval/baseline-0.003/1')
 
 
 def test_losses_at_each_rate(monkeypatch):

@@ -134,7 +134,8 @@ def test_the_tables_of_the_experiments_are_their_results():
     shown = (folder / 'paper' / 'README.md').read_text()
     for name in (
         'sink_ablation', 'pause_placement', 'resistance_profile',
-        'differential_history', 'depth_width', 'all_remedies',
+        'differential_history', 'equal_compute', 'depth_width',
+        'all_remedies',
     ):  # fmt: skip
         path = folder / 'results' / f'paper_{name}.json'
         experiment = importlib.import_module(name)

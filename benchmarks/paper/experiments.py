@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from arms import Arm, baseline, remedied
 from tasks import (
     BACKCOPY,
@@ -153,18 +151,6 @@ def equal_compute() -> dict[str, Arm]:
         'differential': known['differential'],
         'differential, 1.25 times the steps': longer(1.25, Differential()),
         'with layer history': known['with layer history'],
-    }
-
-
-def best_rates() -> dict[str, Arm]:
-    """What does not learn to retrieve at the common rate, at others too."""
-    kinds = {
-        'sigmoid': make('sigmoid'),
-        'window of 16': make('window_sinks', window=16, sinks=1),
-    }
-    return {
-        name: replace(remedied(RETRIEVAL, remedy), rates=RATES)
-        for name, remedy in kinds.items()
     }
 
 
