@@ -31,14 +31,14 @@ _STEP = RETRIEVAL.steps - 11
 
 def measure(arm: Arm) -> Any:
     """What is measured of the decoders of an arm."""
-    steps = arm.steps or RETRIEVAL.steps
+    steps = (arm.steps or RETRIEVAL.steps) / RETRIEVAL.steps
 
     def measured(model: PreTrainedModel, seed: int) -> dict[str, Any]:
         ratio = step_over_softmax(model)
         return {
-            'steps': steps,
+            'steps_over_usual': steps,
             'step_over_softmax': ratio,
-            'run_over_softmax': ratio * steps / RETRIEVAL.steps,
+            'run_over_softmax': ratio * steps,
             **accuracy(model),
             **fidelity(model),
         }
@@ -94,11 +94,12 @@ def show(result: dict[str, Any]) -> str:
     ]  # fmt: skip
     rows = []
     for name, f in result['groups']['retrieval'].items():
-        cells = [f'{f["steps"]["mean"]:.0f}']
-        cells += [
+        cells = [
             f'{f[key]["mean"]:.2f}x'
-            for key in ('step_over_softmax', 'run_over_softmax')
-        ]
+            for key in (
+                'steps_over_usual', 'step_over_softmax', 'run_over_softmax'
+            )
+        ]  # fmt: skip
         for key in ('accuracy', 'under_noise'):
             cells += [cell(f[key][n]) for n in ('16', '31')]
         rows.append([name, *cells, cell(f['nearest']['16'])])
