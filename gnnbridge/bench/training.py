@@ -157,8 +157,12 @@ def _optimizer(
     model: nn.Module, schedule: Schedule
 ) -> tuple[AdamW, LRScheduler]:
     trained = [p for p in model.parameters() if p.requires_grad]
+    # One kernel for all parameters: models here have many small ones.
     optimizer = AdamW(
-        trained, lr=schedule.learning_rate, weight_decay=_WEIGHT_DECAY
+        trained,
+        lr=schedule.learning_rate,
+        weight_decay=_WEIGHT_DECAY,
+        fused=True,
     )
     rising = max(1, round(_WARM_UP * schedule.steps))
     warm_up = LinearLR(optimizer, 1 / (rising + 1), 1.0, total_iters=rising)

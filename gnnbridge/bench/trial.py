@@ -20,6 +20,8 @@ from gnnbridge.bench.cells import Settings as Settings
 from gnnbridge.bench.materials import Materials
 from gnnbridge.bench.training import Schedule, fit
 
+# To look it up takes longer than all the rest of a key.
+_VERSION = version('gnnbridge')
 # Characters of a key; enough for some billions of trials.
 _KEY = 20
 
@@ -191,7 +193,7 @@ def trial_key(job: Job, materials: Materials) -> str:
     del decides['effort']['draws'], decides['effort']['seeds']
     decides['task'] = materials.describe(job.cell.task)
     decides['device'] = materials.device
-    decides['version'] = version('gnnbridge')
+    decides['version'] = _VERSION
     text = json.dumps(decides, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_KEY]
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from gnnbridge.bench.models.size import Form
 from gnnbridge.bench.models.wiring import Graph
-from gnnbridge.models.embedded import load_embedded
-from gnnbridge.models.layer import convert_layer
 from gnnbridge.nn.transformer_layer import GraphTransformerLayer
 
 # The middle one of three: the first reads bytes, the last predicts them.
@@ -49,6 +47,10 @@ class ConvertedBlock(nn.Module):
 
 @lru_cache(maxsize=1)
 def _trained_block() -> GraphTransformerLayer:
+    # Other models start without what these need.
+    from gnnbridge.models.embedded import load_embedded
+    from gnnbridge.models.layer import convert_layer
+
     # Neither is the chance of what follows moved, nor is a block without
     # memory made where parameters are merely counted.
     with torch.random.fork_rng(devices=[]), torch.device('cpu'):
