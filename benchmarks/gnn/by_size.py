@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def _lines(
     axis: Axes, lines: Mapping[str, list[Record]], labels: list[str]
 ) -> None:
     places = range(len(labels))
-    style = iter(zip(COLORS, MARKERS, strict=True))
+    style = cycle(zip(COLORS, MARKERS, strict=True))
     for name, cells in lines.items():
         means = [cell['mean'] for cell in cells]
         if name == 'chance':

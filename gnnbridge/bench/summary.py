@@ -51,7 +51,8 @@ def summarize(run: Run, suite: Suite, materials: Materials) -> dict[str, Any]:
         is nothing to compare).
     """
     finals: dict[Cell, list[Trial]] = {}
-    for trial in run.trials:
+    # Stable: cells stay in their order.
+    for trial in sorted(run.trials, key=lambda trial: trial.job.seed):
         if trial.job.stage == 'final':
             finals.setdefault(trial.job.cell, []).append(trial)
     cells = {cell: _cell(cell, trials) for cell, trials in finals.items()}
@@ -114,7 +115,7 @@ def _task(
 
 
 def _cell(cell: Cell, trials: Sequence[Trial]) -> dict[str, Any]:
-    values = [trial.test for trial in trials]
+    values = _tests(trials)
     mean, half_width = interval(values)
     done = [trial for trial in trials if trial.failed is None] or trials
     reasons = [trial.failed for trial in trials]
@@ -165,7 +166,7 @@ def _controls(
 
 
 def _tests(trials: Sequence[Trial]) -> list[float]:
-    return [t.test for t in sorted(trials, key=lambda t: t.job.seed)]
+    return [trial.test for trial in trials]
 
 
 def _is_lost(trials: Sequence[Trial]) -> bool:

@@ -77,6 +77,7 @@ def test_rewired_cells_are_compared_over_the_same_seeds():
     # The order in which trials were done does not matter.
     done = sorted(trials(VALUES), key=lambda t: t.test)
     found = cells(summary(done))
+    assert {cell: found[cell]['values'] for cell in VALUES} == VALUES
     p = {
         cell: stats.ttest_rel(VALUES[cell], VALUES[NONE]).pvalue
         for cell in (ONE, TWO)
