@@ -258,7 +258,11 @@ def rewired(name: str, splits: Splits, strength: float) -> tuple[Splits, int]:
         if key not in known:
             transform = kind.make(data, strength, len(known))
             known[key] = (data.edge_index, _change(transform, data))
-        return _with_relations(known[key][1](data), kind.relations)
+        out = _with_relations(known[key][1](data), kind.relations)
+        # One row for each answer, which a transform that adds nodes takes for
+        # one for each node where all of them are asked.
+        out.y = data.get('y')
+        return out
 
     parts = [[one(data) for data in part] for part in splits]
     return Splits(*parts), kind.relations

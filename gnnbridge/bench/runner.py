@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from gnnbridge.bench.cells import Cell, Suite
+from gnnbridge.bench.cells import Cell, Job, Suite
 from gnnbridge.bench.materials import Materials
 from gnnbridge.bench.records import RecordFile
 from gnnbridge.bench.schedule import Schedule
@@ -69,14 +69,17 @@ def run_suite(
         _tell(task, reason, progress)
     schedule = Schedule(suite, materials, file.records)
     work = partial(attempt, materials=materials)
+    last: Job | None = None
     with workers(jobs, work) as team, _bar(schedule, progress) as bar:
         while True:
-            while team.is_free and (job := schedule.next()) is not None:
+            while team.is_free and (job := schedule.next(last)) is not None:
                 bar.set_postfix_str(_label(job.cell))
                 team.start(job)
+                last = None  # others have other data
             if not team.is_busy:
                 break
             job, outcome = team.finish()
+            last = job
             if isinstance(outcome, Died):
                 outcome = failed_trial(job, outcome.reason, materials)
             if isinstance(outcome, Missing):

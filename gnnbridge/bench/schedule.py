@@ -11,8 +11,10 @@ from gnnbridge.bench.materials import Materials
 from gnnbridge.bench.search import choose, draw, final_jobs, search_jobs
 from gnnbridge.bench.trial import Trial, of_record, trial_key
 
-# The data that a job shares with others, then its stage, draw or seed, model.
+# Task and rewiring, then stage, draw or seed, and model.
 _Place: TypeAlias = tuple[int, int, int, int]
+# What trials on the same data have in common.
+_Shared: TypeAlias = tuple[str, str, float, int]
 
 
 class Schedule:
@@ -38,7 +40,8 @@ class Schedule:
         self.records = records
         self.trials: dict[Job, Trial] = {}
         self.dropped: set[str] = set()
-        self._ready: list[tuple[_Place, Job]] = []
+        self._ready: dict[_Shared, list[tuple[_Place, Job]]] = {}
+        self._running: set[Job] = set()
         self._searches: dict[Cell, list[Job]] = {}
         self._finals: dict[Cell, list[Job]] = {}
         pairs = dict.fromkeys((c.task, c.rewiring) for c in suite.cells)
@@ -68,13 +71,31 @@ class Schedule:
         """How many of them are known."""
         return len(self.in_order())
 
-    def next(self) -> Job | None:
-        """The next job; None if there is none as long as others run."""
-        while self._ready:
-            _, job = heapq.heappop(self._ready)
-            if job.cell.task not in self.dropped:
-                return job
-        return None
+    def next(self, near: Job | None = None) -> Job | None:
+        """The next job; None if there is none as long as others run.
+
+        Rewiring can take longer than training. So of several processes each
+        is given trials on data that it has, or else on data that none has.
+
+        Args:
+            near: The last job of the process that asks.
+        """
+        chosen = None if near is None else _shared(near)
+        if chosen not in self._ready:
+            held = {_shared(job) for job in self._running}
+            free = [data for data in self._ready if data not in held]
+            chosen = min(
+                free or self._ready,
+                key=lambda data: self._ready[data][0],
+                default=None,
+            )
+        if chosen is None:
+            return None
+        _, job = heapq.heappop(self._ready[chosen])
+        if not self._ready[chosen]:
+            del self._ready[chosen]
+        self._running.add(job)
+        return job
 
     def add(self, trial: Trial) -> None:
         """Takes in what came of a job.
@@ -83,6 +104,7 @@ class Schedule:
             trial: The trial.
         """
         job = trial.job
+        self._running.discard(job)
         self.trials[job] = trial
         searches = self._searches[job.cell]
         is_last = all(one in self.trials for one in searches)
@@ -96,6 +118,8 @@ class Schedule:
             task: Its name.
         """
         self.dropped.add(task)
+        for data in [data for data in self._ready if data[0] == task]:
+            del self._ready[data]
 
     def in_order(self) -> list[Trial]:
         """All trials that are known, cell by cell, searches first."""
@@ -122,6 +146,8 @@ class Schedule:
 
     def _offer(self, cell: Cell, jobs: list[Job]) -> None:
         """Makes jobs ready, or takes from the records what came of them."""
+        if cell.task in self.dropped:
+            return
         group = self._group[cell.task, cell.rewiring]
         for number, job in enumerate(jobs):
             record = self.records.get(trial_key(job, self.materials))
@@ -130,4 +156,10 @@ class Schedule:
                 continue
             stage = int(job.stage == 'final')
             place = (group, stage, number, self._number[cell])
-            heapq.heappush(self._ready, (place, job))
+            heap = self._ready.setdefault(_shared(job), [])
+            heapq.heappush(heap, (place, job))
+
+
+def _shared(job: Job) -> _Shared:
+    cell = job.cell
+    return cell.task, cell.rewiring, job.settings.strength, job.seed

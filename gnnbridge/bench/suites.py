@@ -51,9 +51,9 @@ SUITES: Mapping[str, Suite] = {
         'default',
         _cells(SYNTHETIC)
         + _cells(('ring_transfer', 'csbm'), rewirings=REWIRED),
-        Effort(steps=100, draws=2, seeds=5, evaluations=5, batch_nodes=_BATCH),
+        Effort(steps=80, draws=2, seeds=5, evaluations=8, batch_nodes=_BATCH),
         # Three layers on the features of classes: learned sooner.
-        steps={'csbm': 60},
+        steps={'csbm': 48},
     ),
     'full': Suite(
         'full',

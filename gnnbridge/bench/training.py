@@ -27,8 +27,6 @@ _WEIGHT_DECAY = 1e-4
 _LARGEST_GRADIENT = 1.0
 # The share of the steps in which the learning rate rises.
 _WARM_UP = 0.1
-# A loss that is as small leaves nothing to learn.
-_TINY = 1e-2
 
 
 class Diverged(ArithmeticError):
@@ -75,9 +73,9 @@ def fit(
     """Trains a model, and measures it where it is best on validation data.
 
     AdamW with gradients clipped to norm 1; the learning rate rises linearly
-    over a tenth of the steps and then falls as a cosine. A training ends
-    early if at two evaluations on end the loss is below 0.01 and every answer
-    of the validation split is right, since nothing better can come.
+    over a tenth of the steps and then falls as a cosine. Of equally good
+    steps the first counts; so a training ends, with the same result, as soon
+    as every answer of the validation split is right.
 
     Args:
         model: The model, which is left with the weights of the best step.
@@ -91,18 +89,17 @@ def fit(
     optimizer, scheduler = _optimizer(model, schedule)
     every = max(1, schedule.steps // schedule.evaluations)
     best: tuple[float, int, dict[str, Tensor]] | None = None
-    perfect = step = 0
+    step = 0
     order = order_of_batches(len(batches.train), seed=schedule.seed)
     for step, place in enumerate(islice(order, schedule.steps), 1):
-        last = _step(model, optimizer, batches.train[place], task)
+        _step(model, optimizer, batches.train[place], task)
         scheduler.step()
         if step % every and step != schedule.steps:
             continue
         val = evaluate(model, batches.val, task)
         if best is None or _better(val, best[0], task):
             best = val, step, copy.deepcopy(model.state_dict())
-        perfect = perfect + 1 if last < _TINY and _is_perfect(val, task) else 0
-        if perfect == 2:
+        if task.higher_is_better and val >= 1:
             break
     if best is None:
         raise ValueError(
@@ -136,9 +133,7 @@ def evaluate(model: nn.Module, batches: list[Batch], task: Task) -> float:
     return measure(task.metric, output, torch.cat([b.y for b in batches]))
 
 
-def _step(
-    model: nn.Module, optimizer: AdamW, batch: Batch, task: Task
-) -> float:
+def _step(model: nn.Module, optimizer: AdamW, batch: Batch, task: Task) -> None:
     model.train()
     optimizer.zero_grad(set_to_none=True)
     objective = loss(task.metric, model(batch), batch.y)
@@ -150,7 +145,6 @@ def _step(
     if not norm.isfinite():
         raise Diverged(f'the norm of the gradient is {float(norm)}')
     optimizer.step()
-    return value
 
 
 def _optimizer(
@@ -172,7 +166,3 @@ def _optimizer(
 
 def _better(value: float, other: float, task: Task) -> bool:
     return value > other if task.higher_is_better else value < other
-
-
-def _is_perfect(value: float, task: Task) -> bool:
-    return task.higher_is_better and value >= 1

@@ -47,8 +47,8 @@ class Trial:
         test: On the test split at that step.
         train: On the training split at that step.
         best_step: After how many steps that was.
-        steps: How many steps there were: fewer than allowed if nothing was
-            left to learn.
+        steps: How many steps there were: fewer than allowed if nothing better
+            could come.
         seconds: CPU seconds of this process for building, training and
             evaluating; loading and rewiring, which trials share, aside.
         parameters: Of the model, frozen ones included.

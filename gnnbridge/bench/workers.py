@@ -11,6 +11,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
+# A fork of a process with threads, as torch has them, may hang.
+_CONTEXT = multiprocessing.get_context('spawn')
 # How often a job is begun whose process dies.
 _CHANCES = 2
 _THREADS = (
@@ -167,9 +169,8 @@ class Processes(Generic[Job, Result]):
 
 
 def _spawn(work: Callable[[Any], Any]) -> _Worker:
-    context = multiprocessing.get_context('spawn')
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+    ours, theirs = _CONTEXT.Pipe()
+    process = _CONTEXT.Process(target=_serve, args=(theirs, work), daemon=True)
     with _one_thread():
         process.start()
     # Held by the process alone, so that its death closes the pipe.

@@ -153,6 +153,16 @@ def test_nothing_is_done_without_rewiring():
     assert relations == 1
 
 
+def test_new_nodes_are_not_asked():
+    data = graph(9)
+    data.target_mask = torch.ones(9, dtype=torch.bool)
+    data.y = torch.arange(9)
+    new = rewired('virtual_node', three(data), 1)[0].train[0]
+    assert new.num_nodes == 10
+    assert torch.equal(new.y, data.y)
+    assert int(new.target_mask.sum()) == 9
+
+
 def test_unknown_names():
     with pytest.raises(ValueError, match='fosr, gtr'):
         rewired('fossr', three(graph()), 0.5)

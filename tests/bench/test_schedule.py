@@ -85,6 +85,30 @@ def test_nothing_is_ready_while_a_search_is_under_way():
     assert plan.next().stage == 'final'
 
 
+def data_of(job):
+    return job.cell.task, job.cell.rewiring, job.settings.strength, job.seed
+
+
+def test_processes_do_not_share_data_while_there_is_other():
+    plan = schedule(draws=1)
+    first, second = plan.next(), plan.next()
+    assert data_of(first) != data_of(second)
+    # Each goes on with its own, and then takes what none has.
+    seen = [[first], [second]]
+    for _ in range(3):
+        for jobs in seen:
+            plan.add(result(jobs[-1]))
+            jobs.append(plan.next(jobs[-1]))
+    held = [list(map(data_of, jobs)) for jobs in seen]
+    assert held[0][0] == held[0][1]
+    assert held[1][0] == held[1][1]
+    assert not set(held[0]) & set(held[1])
+    # At the end there is no other.
+    jobs = [seen[0][-1], *iter(plan.next, None)]
+    assert len(jobs) == len(set(jobs))
+    assert len(plan.trials) + len(jobs) + 1 == plan.total
+
+
 def test_what_is_known_is_not_run_again():
     first = schedule()
     play(first)

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -22,6 +23,16 @@ with workers(2, work) as team:
     while True:
         pass
 """
+
+
+# What is done here needs no threads, and a fork starts at once.
+pytestmark = pytest.mark.filterwarnings('ignore:.*fork:DeprecationWarning')
+
+
+@pytest.fixture(autouse=True)
+def quick_start(monkeypatch):
+    context = multiprocessing.get_context('fork')
+    monkeypatch.setattr('gnnbridge.bench.workers._CONTEXT', context)
 
 
 def finish_all(team, jobs):
@@ -98,6 +109,7 @@ def test_none_is_left_behind(tmp_path):
     assert worker.process.exitcode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_process_notices_the_death_of_the_first(tmp_path):
     first = subprocess.Popen(
         [sys.executable, '-c', SCRIPT.replace('sleep', 'say'), 'a'],
