@@ -284,8 +284,12 @@ def test_a_cache_grows_once(name, kind):
             cache = out.past_key_values
             steps.append(out.logits[0])
     assert cache.get_seq_length() == len(IDS)
-    # Keys of a cache in another order of sums.
-    torch.testing.assert_close(torch.cat(steps), whole, rtol=1e-8, atol=1e-8)
+    # Keys of a cache in another order of sums; gemma2's softmax is float32,
+    # whatever the model is.
+    tolerance = {'rtol': 1e-8, 'atol': 1e-8}
+    if name == 'gemma2':
+        tolerance = {'rtol': 1e-3, 'atol': 2e-5}
+    torch.testing.assert_close(torch.cat(steps), whole, **tolerance)
 
 
 @pytest.mark.parametrize('prepare', [lambda model: model, gb.convert])

@@ -94,7 +94,8 @@ def test_other_architectures(name, architecture, tmp_path):
         with pytest.raises(NotImplementedError, match='keeps all keys'):
             stepwise(model, ids)
     else:
-        assert relative(stepwise(model, ids), full) < 3e-6
+        # float32, whose sums have another order on every kind of processor.
+        assert relative(stepwise(model, ids), full) < 1e-5
     model.save_pretrained(tmp_path)
     assert relative(R.load(tmp_path)(ids).logits, full) < 1e-6
 

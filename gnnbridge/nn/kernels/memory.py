@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnbridge.nn.kernels.emitter import LANES
 from gnnbridge.nn.kernels.strided import NUMPY
 
 # Numbers on which rooms start: a vector that crosses a line of memory is read
@@ -39,7 +38,7 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 def rooms(sizes: Sequence[int], dtype: torch.dtype) -> tuple[Any, ...]:
     """Arrays that a thread keeps: fresh memory is slow when first used."""
-    ends = list(accumulate(-(-size // LANES) * LANES for size in sizes))
+    ends = list(accumulate(-(-size // _ALIGNED) * _ALIGNED for size in sizes))
     kept = getattr(_local, 'kept', None)
     if kept is None or kept.dtype != NUMPY[dtype] or len(kept) < ends[-1]:
         kept = _local.kept = empty([ends[-1]], dtype).numpy()
