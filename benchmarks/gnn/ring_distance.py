@@ -28,7 +28,7 @@ SWEEP = Sweep(
         *((model, 'none') for model in MODELS),
         *((model, how) for model in ('gcn', 'gin') for how in REWIRINGS),
     ],
-    effort=Effort(steps=300, budget=16_000, draws=1, seeds=5),
+    effort=Effort(steps=300, budget=16_000, draws=1, seeds=5, batch_nodes=256),
     published=(
         'Accuracy falls with the distance for local message passing: Di '
         'Giovanni et al. 2023, https://arxiv.org/abs/2302.02941.'

@@ -29,15 +29,15 @@ class Parts(NamedTuple):
     Attributes:
         make_task: ``(name, *, root, **sizes) -> Task``.
         build_model: ``(name, task, *, budget, relations, dropout, seed)``.
-        rewired: ``(name, splits, strength)``, to splits and the number of
-            relations.
+        rewired: ``(name, splits, strength, seed)``, to splits and the number
+            of relations.
         strengths: ``(name)``, to those of a rewiring that are tried.
         is_relational: ``(name)``, whether a model can have relations.
     """
 
     make_task: Callable[..., Task]
     build_model: Callable[..., Any]
-    rewired: Callable[[str, Splits, float], tuple[Splits, int]]
+    rewired: Callable[[str, Splits, float, int], tuple[Splits, int]]
     strengths: Callable[[str], tuple[float, ...]]
     is_relational: Callable[[str], bool]
 
@@ -138,7 +138,7 @@ class Materials:
         """
         rewiring, strength = changed
         splits, relations = self.parts.rewired(
-            rewiring, self.splits(*drawn), strength
+            rewiring, self.splits(*drawn), strength, drawn[1]
         )
         batches = collate(splits, nodes=nodes, seed=drawn[1])
         return to_device(batches, self.device), relations

@@ -32,6 +32,8 @@ from gnnbridge.transforms.virtual_node import VirtualNode
 MOST_NODES_COMPLETE = 4096
 Change: TypeAlias = Callable[[Data], Data]
 _SHARES = (0.1, 0.25, 0.5)
+# No task has as many graphs: seeds of two trials have no graph's in common.
+_APART = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ REWIRINGS: dict[str, RewiringKind] = {
         'First-order spectral rewiring (arXiv 2210.11790).',
         _SHARES,
         _EDGES,
-        lambda data, share, _: FoSR(_count(data, share)),
+        lambda data, share, seed: FoSR(_count(data, share), seed=seed),
         relations=2,
     ),
     'gtr': RewiringKind(
@@ -231,13 +233,17 @@ def strengths(name: str) -> tuple[float, ...]:
     return _kind(name).strengths
 
 
-def rewired(name: str, splits: Splits, strength: float) -> tuple[Splits, int]:
+def rewired(
+    name: str, splits: Splits, strength: float, seed: int = 0
+) -> tuple[Splits, int]:
     """The graphs of a task, rewired one by one.
 
     Args:
         name: A name of :data:`REWIRINGS`.
         splits: The graphs; they are not changed.
         strength: How strongly, in the sense of the method.
+        seed: Of methods that draw; with another one they choose other edges
+            for the same graph.
 
     Returns:
         The rewired graphs, with ``edge_type`` if the method has relations,
@@ -256,7 +262,7 @@ def rewired(name: str, splits: Splits, strength: float) -> tuple[Splits, int]:
         # The parts of a task on one graph share its edges.
         key = (data.edge_index.data_ptr(), int(data.num_nodes or 0))
         if key not in known:
-            transform = kind.make(data, strength, len(known))
+            transform = kind.make(data, strength, seed * _APART + len(known))
             known[key] = (data.edge_index, _change(transform, data))
         out = _with_relations(known[key][1](data), kind.relations)
         # One row for each answer, which a transform that adds nodes takes for

@@ -45,15 +45,21 @@ SUITES: Mapping[str, Suite] = {
         + _cells(
             ('ring_transfer',), ('gcn', 'gatv2'), ('fosr', 'virtual_node')
         ),
-        Effort(steps=30, draws=1, seeds=2, evaluations=3, batch_nodes=_BATCH),
+        Effort(steps=80, draws=1, seeds=2, evaluations=4, batch_nodes=_BATCH),
     ),
     'default': Suite(
         'default',
         _cells(SYNTHETIC)
         + _cells(('ring_transfer', 'csbm'), rewirings=REWIRED),
-        Effort(steps=80, draws=2, seeds=5, evaluations=8, batch_nodes=_BATCH),
-        # Rewired by every method: what is learned here is learned by then.
-        steps={'ring_transfer': 60, 'csbm': 40},
+        Effort(steps=200, draws=2, seeds=5, evaluations=8, batch_nodes=_BATCH),
+        # Rewired by every method: what is learned here is learned by then. The
+        # directed ones take longer.
+        steps={
+            'ring_transfer': 100,
+            'csbm': 40,
+            'directed_path': 300,
+            'causal_copy': 300,
+        },
     ),
     'full': Suite(
         'full',

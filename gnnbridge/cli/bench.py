@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gnnbridge.cli.errors import check_out, errors_in_one_line
-from gnnbridge.cli.loading import _check_device
+from gnnbridge.cli.loading import check_device
 from gnnbridge.cli.options import Out
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def bench(
             chosen, seeds=seeds, draws=draws, steps=steps, budget=budget
         )
         check_out(out)
-        _check_device(device)
+        check_device(device)
         materials = Materials(root=root, device=device)
         trials = out / 'trials.jsonl'
         run = run_suite(chosen, trials, jobs=jobs, materials=materials)

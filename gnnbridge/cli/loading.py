@@ -22,7 +22,7 @@ def load(
     from gnnbridge.models.modified.ledger import BUFFER
     from gnnbridge.remedies.registry import load as load_remedies
 
-    _check_device(device)
+    check_device(device)
     if name is None:
         if device_map is not None:
             raise ValueError(
@@ -45,7 +45,8 @@ def load(
     return model, tokenizer
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raises a ValueError that says so if a device is not there."""
     import torch
 
     try:

@@ -14,9 +14,9 @@ from gnnbridge.bench.tasks.stored import STORED_TASKS
 
 
 def counting(calls):
-    def rewired(name, splits, strength):
+    def rewired(name, splits, strength, seed):
         calls.append((name, strength))
-        return small_bench.rewired(name, splits, strength)
+        return small_bench.rewired(name, splits, strength, seed)
 
     return Materials(small_bench.PARTS._replace(rewired=rewired))
 

@@ -134,6 +134,18 @@ def test_random_edges_differ_between_graphs():
     assert edges(new[0]) != edges(new[1])
 
 
+@pytest.mark.parametrize('name', ['random', 'fosr'])
+def test_trials_draw_other_edges(name):
+    # Opposite nodes of a ring are as far apart as any others.
+    ring = from_networkx(nx.cycle_graph(16))
+    drawn = [
+        rewired(name, three(ring), 0.1, seed)[0].train for seed in range(9)
+    ]
+    assert len({frozenset(edges(part[0])) for part in drawn}) > 3
+    again = rewired(name, three(ring), 0.1, 8)[0].train
+    assert edges(again[0]) == edges(drawn[-1][0])
+
+
 def test_parts_on_one_graph_get_the_same_edges():
     data = graph(20)
     parts = []

@@ -80,8 +80,8 @@ def test_a_trial_leaves_the_caller_as_it_was():
 def test_rewiring_settings_and_effort_arrive():
     asked = []
 
-    def rewired(name, splits, strength):
-        asked.append((name, strength))
+    def rewired(name, splits, strength, seed):
+        asked.append((name, strength, seed))
         return splits, 3
 
     def build_model(name, task, **given):
@@ -95,7 +95,7 @@ def test_rewiring_settings_and_effort_arrive():
         materials=materials,
     )  # fmt: skip
     given = {'budget': 64_000, 'relations': 3, 'dropout': 0.1, 'seed': 3}
-    assert asked == [('turned', 0.5), ('quick', given)]
+    assert asked == [('turned', 0.5, 3), ('quick', given)]
     assert trial.job.stage == 'final'
 
 

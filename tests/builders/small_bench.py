@@ -115,7 +115,9 @@ def build_model(
         return Model(name, task, dropout)
 
 
-def rewired(name: str, splits: Splits, strength: float) -> tuple[Splits, int]:
+def rewired(
+    name: str, splits: Splits, strength: float, seed: int
+) -> tuple[Splits, int]:
     if name == 'unsuited':
         raise ValueError('Expected an undirected graph (got a directed one).')
     if name == 'none':

@@ -10,6 +10,7 @@ from torch import Generator
 from torch_geometric.data import Data
 
 from gnnbridge.bench.task import Splits
+from gnnbridge.datasets.graphs.numbering import renumbered
 from gnnbridge.graph.checks import check_size
 
 Draw = Callable[..., list[Data]]
@@ -20,7 +21,11 @@ _PATIENCE = 20
 
 
 def drawn(
-    draw: Draw, graphs: Counts, *, distinct: bool = True
+    draw: Draw,
+    graphs: Counts,
+    *,
+    distinct: bool = True,
+    renumber: bool = False,
 ) -> partial[Splits]:
     """Makes the ``load`` of a task whose graphs are drawn.
 
@@ -29,6 +34,8 @@ def drawn(
         graphs: How many to train on, to choose by, and to report.
         distinct: Whether no graph may come twice, neither within a part nor
             in two of them.
+        renumber: Whether nodes get random numbers, where their order would
+            tell the answer to whoever breaks ties by it.
 
     Returns:
         A function of the seed, which can be sent to other processes.
@@ -40,11 +47,22 @@ def drawn(
         check_size('graphs', count)
     # What is wrong shows now, and not in the middle of a run.
     draw(1, generator=Generator())
-    return partial(draw_splits, draw=draw, graphs=graphs, distinct=distinct)
+    return partial(
+        draw_splits,
+        draw=draw,
+        graphs=graphs,
+        distinct=distinct,
+        renumber=renumber,
+    )
 
 
 def draw_splits(
-    seed: int, *, draw: Draw, graphs: Counts, distinct: bool
+    seed: int,
+    *,
+    draw: Draw,
+    graphs: Counts,
+    distinct: bool,
+    renumber: bool = False,
 ) -> Splits:
     """Draws the graphs of a task.
 
@@ -53,6 +71,7 @@ def draw_splits(
         draw: Takes a number of graphs and ``generator``, and draws them.
         graphs: How many to train on, to choose by, and to report.
         distinct: Whether no graph may come twice.
+        renumber: Whether nodes get random numbers.
 
     Raises:
         ValueError: If there are not as many different graphs.
@@ -64,6 +83,8 @@ def draw_splits(
         if distinct
         else draw(sum(graphs), generator=generator)
     )
+    if renumber:
+        found = renumbered(found, generator=generator)
     return Splits(
         found[:train],
         found[train : train + val],

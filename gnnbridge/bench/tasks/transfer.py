@@ -52,7 +52,7 @@ def ring_transfer_task(
         features=num_classes,
         layers=size // 2,
         chance=1 / num_classes,
-        load=drawn(draw, graphs, distinct=spread > 0),
+        load=drawn(draw, graphs, distinct=spread > 0, renumber=True),
     )
 
 
@@ -87,7 +87,7 @@ def clique_path_task(
         features=num_classes,
         layers=size - size // 2 + 1,
         chance=1 / num_classes,
-        load=drawn(draw, graphs, distinct=spread > 0),
+        load=drawn(draw, graphs, distinct=spread > 0, renumber=True),
     )
 
 
@@ -121,7 +121,7 @@ def lollipop_transfer_task(
         features=num_classes,
         layers=size - size // 2 + 1,
         chance=1 / num_classes,
-        load=drawn(draw, graphs, distinct=spread > 0),
+        load=drawn(draw, graphs, distinct=spread > 0, renumber=True),
     )
 
 

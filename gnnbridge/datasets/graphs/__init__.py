@@ -14,6 +14,7 @@ from gnnbridge.datasets.graphs.block_model import (
 from gnnbridge.datasets.graphs.distances import eccentricities as eccentricities
 from gnnbridge.datasets.graphs.distances import hop_distances as hop_distances
 from gnnbridge.datasets.graphs.distances import shortest_paths as shortest_paths
+from gnnbridge.datasets.graphs.numbering import renumbered as renumbered
 from gnnbridge.datasets.graphs.tokens import causal_copy as causal_copy
 from gnnbridge.datasets.graphs.tokens import (
     key_value_graphs as key_value_graphs,
@@ -42,6 +43,7 @@ __all__ = [
     'key_value_graphs',
     'labelled_blocks',
     'lollipop_transfer',
+    'renumbered',
     'ring_transfer',
     'shortest_paths',
     'tree_neighbors_match',

@@ -13,6 +13,8 @@ from gnnbridge.report.figures.start import axes_or_new, in_house_style
 
 # Inches.
 _ROW, _AROUND, _NAMES = 0.21, 0.84, 1.25
+# Of intervals that go beyond what a share can be, so much is shown.
+_BEYOND = 3
 _BEST = 'best, and not significantly worse'
 _OTHERS = 'others'
 
@@ -53,6 +55,9 @@ def plot_standings(
     axes.grid(axis='x')
     axes.set_axisbelow(True)
     axes.set(title=standings['task'], xlabel=standings['unit'])
+    if standings['unit'].endswith('%'):
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, -_BEYOND), min(high, 100 + _BEYOND))
     if axes.get_legend_handles_labels()[1]:
         axes.legend(loc='best')
     return axes

@@ -95,3 +95,12 @@ def test_no_model_at_all() -> None:
     axes = plot_standings({**given, 'rows': [], 'chance': None})
     assert axes.lines == [] or not list(axes.lines)
     axes.figure.canvas.draw()
+
+
+def test_a_share_is_between_none_and_all() -> None:
+    given = standings()
+    rows = [{**row, 'half_width': 200.0} for row in given['rows']]
+    axes = plot_standings({**given, 'rows': rows})
+    assert axes.get_xlim() == (-3, 103)
+    axes = plot_standings({**given, 'rows': rows, 'unit': 'error'})
+    assert axes.get_xlim()[0] < -50
