@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,6 +28,7 @@ def measure(metric: Metric, output: Tensor, y: Tensor) -> float:
         'accuracy': accuracy,
         'mean_absolute_error': mean_absolute_error,
         'average_precision': average_precision,
+        'roc_auc': roc_auc,
     }
     return measures[metric](output.detach(), y)
 
@@ -33,7 +37,8 @@ def loss(metric: Metric, output: Tensor, y: Tensor) -> Tensor:
     """What a model is trained by where a task counts by a metric.
 
     Cross-entropy for the accuracy, the mean absolute error for itself, binary
-    cross-entropy for the average precision. Answers that are NaN add nothing,
+    cross-entropy for the average precision and the area under the ROC curve.
+    Answers that are NaN add nothing,
     and if all are, the loss is zero.
 
     Args:
@@ -107,15 +112,48 @@ def average_precision(output: Tensor, y: Tensor) -> float:
     Raises:
         ValueError: If no target has both.
     """
+    return _mean_over_targets(_average_precision, output, y)
+
+
+def roc_auc(output: Tensor, y: Tensor) -> float:
+    """The area under the ROC curve, and its mean over targets.
+
+    That is the chance that a hit has a higher score than a miss, where equal
+    scores count a half. Targets without a hit or without a miss among the
+    answers that are known are left out, as `OGB
+    <https://arxiv.org/abs/2005.00687>`_ does.
+
+    Args:
+        output: Scores ``[n, targets]``.
+        y: 0 or 1 ``[n, targets]``, NaN where unknown.
+
+    Raises:
+        ValueError: If no target has both.
+    """
+    return _mean_over_targets(_roc_auc, output, y)
+
+
+def _mean_over_targets(
+    of_one: Callable[[Tensor, Tensor], float], output: Tensor, y: Tensor
+) -> float:
     found = []
     for scores, answers in zip(output.T, y.T, strict=True):
         known = ~answers.isnan()
         hits = answers[known] > 0.5
         if hits.any() and not hits.all():
-            found.append(_average_precision(scores[known], hits))
+            found.append(of_one(scores[known], hits))
     if not found:
         raise ValueError(_NOTHING)
     return sum(found) / len(found)
+
+
+def _roc_auc(scores: Tensor, hits: Tensor) -> float:
+    """By the ranks of the hits (Mann and Whitney)."""
+    ranks = torch.from_numpy(rankdata(scores.cpu().numpy()))
+    hits = hits.cpu()
+    count = int(hits.sum())
+    above = float(ranks[hits].sum()) - count * (count + 1) / 2
+    return above / (count * (len(hits) - count))
 
 
 def _average_precision(scores: Tensor, hits: Tensor) -> float:
@@ -130,8 +168,8 @@ def _average_precision(scores: Tensor, hits: Tensor) -> float:
 
 
 _NOTHING = (
-    'Expected answers to count (got none, or for the average precision no '
-    'target with both a hit and a miss). Give the split more graphs.'
+    'Expected answers to count (got none, or of targets that are hit or missed '
+    'none with both a hit and a miss). Give the split more graphs.'
 )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 # Shares are written in percent, distances as they are.
-_SCALES = {'accuracy': 100.0, 'average_precision': 100.0}
+_SCALES = {'accuracy': 100.0, 'average_precision': 100.0, 'roc_auc': 100.0}
 _UNITS = {
     'accuracy': 'accuracy in %',
     'average_precision': 'average precision in %',
     'mean_absolute_error': 'mean absolute error',
+    'roc_auc': 'area under the ROC curve in %',
 }
 _NOTHING = '–'
 

@@ -9,7 +9,9 @@ from typing import Literal, NamedTuple
 from torch_geometric.data import Data
 
 Level = Literal['node', 'graph']
-Metric = Literal['accuracy', 'mean_absolute_error', 'average_precision']
+Metric = Literal[
+    'accuracy', 'mean_absolute_error', 'average_precision', 'roc_auc'
+]
 
 
 class Splits(NamedTuple):
@@ -43,7 +45,8 @@ class Task:
         level: Whether nodes or graphs are asked.
         metric: ``'accuracy'`` over classes, trained by cross-entropy;
             ``'mean_absolute_error'``, trained by itself; or the mean
-            ``'average_precision'`` over targets that are 0 or 1.
+            ``'average_precision'`` or ``'roc_auc'`` over targets that are 0
+            or 1.
         outputs: The number of classes or of targets.
         features: The width of a float ``x [N, F]``, or the number of
             categories of each column of an int64 ``x [N, C]``.

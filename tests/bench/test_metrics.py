@@ -11,6 +11,7 @@ from gnnbridge.bench.metrics import (
     loss,
     mean_absolute_error,
     measure,
+    roc_auc,
 )
 
 NAN = float('nan')
@@ -63,6 +64,33 @@ def test_average_precision_leaves_out_the_unknown():
     assert average_precision(scores[:, :1], y[:, :1]) == alone
 
 
+@given(
+    pairs=st.lists(
+        st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=12
+    )
+)
+@settings(deadline=None, max_examples=60, derandomize=True)
+def test_area_under_the_curve_is_the_share_of_pairs_in_order(pairs):
+    scores = torch.tensor([[float(score) for score, _ in pairs]]).T
+    y = torch.tensor([[float(hit) for _, hit in pairs]]).T
+    if len(set(y.flatten().tolist())) < 2:
+        with pytest.raises(ValueError, match='both a hit and a miss'):
+            roc_auc(scores, y)
+        return
+    hits = [score for score, hit in pairs if hit]
+    misses = [score for score, hit in pairs if not hit]
+    won = [(h > m) + (h == m) / 2 for h in hits for m in misses]
+    assert roc_auc(scores, y) == pytest.approx(sum(won) / len(won), abs=1e-12)
+    assert measure('roc_auc', scores, y) == roc_auc(scores, y)
+
+
+def test_area_under_the_curve_leaves_out_the_unknown():
+    scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.1, 0.3]])
+    y = torch.tensor([[1.0, 0.0], [NAN, 0.0], [0.0, NAN]])
+    assert roc_auc(scores, y) == 1
+    assert roc_auc(-scores, y) == 0
+
+
 def test_accuracy_and_error():
     output = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, -1.0]])
     assert accuracy(output, torch.tensor([0, 1, 1])) == pytest.approx(2 / 3)
@@ -90,7 +118,9 @@ def test_losses_and_what_they_ignore():
     assert output.grad[0, 1] == output.grad[1, 0] == 0
 
 
-@pytest.mark.parametrize('metric', ['mean_absolute_error', 'average_precision'])
+@pytest.mark.parametrize(
+    'metric', ['mean_absolute_error', 'average_precision', 'roc_auc']
+)
 def test_loss_without_answers_is_zero_with_gradients(metric):
     output = torch.randn(3, 2, requires_grad=True)
     found = loss(metric, output, torch.full((3, 2), NAN))
@@ -105,6 +135,7 @@ def test_loss_without_answers_is_zero_with_gradients(metric):
         ('accuracy', (3, 2)),
         ('mean_absolute_error', (3,)),
         ('average_precision', (3, 1)),
+        ('roc_auc', (3, 1)),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(metric, shape):
