@@ -19,6 +19,8 @@ import tree_bottleneck
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import from_networkx
 
+from gnnbridge.bench.tasks.registry import make_task
+
 GNN = Path(by_size.__file__).parent
 COMMANDS = (
     'ring_distance', 'tree_bottleneck', 'over_smoothing', 'failure_modes',
@@ -95,13 +97,31 @@ def test_a_sweep_has_a_line_for_each_cell():
         for how in ('none', 'fosr')
     ]  # fmt: skip
     cells.append({'model': 'chance', 'mean': 0.2})
-    result = {'axis': 'nodes', 'cells': {'4': cells, '8': cells}}
+    result = {
+        'axis': 'nodes',
+        'cells': {'4': cells, '8': cells},
+        'graphs': {'hops': {'fosr': {'4': 2.0, '8': 3.96}}},
+    }
     shown = by_size.show(result).splitlines()
     assert shown[2:] == [
         '| gcn | 0.50 ± 0.10 | 0.50 ± 0.10 |',
         '| gcn + fosr | 0.50 ± 0.10 | 0.50 ± 0.10 |',
         '| chance | 0.20 | 0.20 |',
+        '',
+        '| hops | 4 | 8 |',
+        '| --- | --- | --- |',
+        '| fosr | 2.0 | 4.0 |',
     ]
+
+
+def test_hops_of_a_ring():
+    (graph,) = make_task('ring_transfer', size=9, graphs=(1, 1, 1)).load(0)[0]
+    assert ring_distance.hops(graph) == 4
+    asked = int(graph.target_mask.nonzero())
+    told = int((graph.x.amax(1) - graph.x.amin(1)).argmax())
+    chord = torch.tensor([[told], [asked]])
+    graph.edge_index = torch.cat([graph.edge_index, chord], dim=1)
+    assert ring_distance.hops(graph) == 1
 
 
 @pytest.mark.parametrize('module', [ring_distance, tree_bottleneck])

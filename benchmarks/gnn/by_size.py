@@ -6,7 +6,7 @@ import argparse
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ matplotlib.use('Agg')
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from torch_geometric.data import Data
 
 from gnnbridge.bench.cells import Cell, Effort, Suite
 from gnnbridge.bench.materials import Materials
 from gnnbridge.bench.runner import run_suite
+from gnnbridge.bench.search import draw as draw_settings
 from gnnbridge.bench.summary import machine, summarize
 
 RESULTS = Path(__file__).parents[1] / 'results'
@@ -45,6 +47,8 @@ class Sweep:
         cells: Pairs of a model and a rewiring.
         effort: The same for all.
         published: What the reference found, in words, with its source.
+        graphs: What to measure of the graphs that are reported, by the name
+            of a row; each a function of one graph.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Sweep:
     cells: Sequence[tuple[str, str]]
     effort: Effort
     published: str
+    graphs: Mapping[str, Callable[[Data], float]] = field(default_factory=dict)
 
 
 def main(sweep: Sweep, about: str) -> None:
@@ -66,6 +71,7 @@ def main(sweep: Sweep, about: str) -> None:
         effort = Effort(steps=2, budget=effort.budget, draws=1, seeds=2)
     suite = Suite(sweep.name, cells, effort)
     found: dict[str, list[Record]] = {}
+    measured: dict[str, dict[str, dict[str, float]]] = {}
     shown = dict(list(sweep.sizes.items())[: 1 if asked.tiny else None])
     for label, sizes in shown.items():
         if asked.tiny:
@@ -77,6 +83,11 @@ def main(sweep: Sweep, about: str) -> None:
         found[label] = [_short(cell) for cell in summary['cells']]
         chance = summary['tasks'][sweep.task]['chance']
         found[label].append({'model': 'chance', 'mean': chance})
+        for name, of_graph in sweep.graphs.items():
+            for rewiring in dict.fromkeys(how for _, how in sweep.cells):
+                values = _of_graphs(of_graph, sweep, materials, rewiring)
+                row = measured.setdefault(name, {}).setdefault(rewiring, {})
+                row[label] = sum(values) / len(values)
     result = {
         'machine': machine('cpu'),
         'task': sweep.task,
@@ -85,6 +96,7 @@ def main(sweep: Sweep, about: str) -> None:
         'published': sweep.published,
         'sizes': {label: dict(of) for label, of in shown.items()},
         'cells': found,
+        'graphs': measured,
     }
     path = asked.results / f'gnn_{sweep.name}.json'
     path.write_text(json.dumps(rounded(result), indent=1) + '\n')
@@ -102,6 +114,27 @@ def arguments(about: str) -> argparse.Namespace:
         '--tiny', action='store_true', help='two steps of hardly anything'
     )
     return parser.parse_args()
+
+
+def _of_graphs(
+    of_graph: Callable[[Data], float],
+    sweep: Sweep,
+    materials: Materials,
+    rewiring: str,
+) -> list[float]:
+    """A value of each graph that is reported for the first seed."""
+    # What a search of one draw takes.
+    settings = draw_settings(0, materials.parts.strengths(rewiring))
+    batches, _ = materials.batches(
+        (sweep.task, 0),
+        (rewiring, settings.strength),
+        nodes=sweep.effort.batch_nodes,
+    )
+    return [
+        of_graph(graph)
+        for batch in batches.test
+        for graph in batch.to_data_list()
+    ]
 
 
 def _short(cell: Record) -> Record:
@@ -136,7 +169,10 @@ def _name(cell: Record) -> str:
 
 
 def show(result: Record) -> str:
-    """A line for each model, a column for each size: mean ± half width."""
+    """A line for each model, a column for each size: mean ± half width.
+
+    Below it, what was measured of the graphs by rewiring.
+    """
     rows = []
     for name, cells in series(result).items():
         texts = [
@@ -145,7 +181,14 @@ def show(result: Record) -> str:
             for cell in cells
         ]
         rows.append([name, *texts])
-    return table([result['axis'], *result['cells']], rows)
+    tables = [table([result['axis'], *result['cells']], rows)]
+    for name, by_rewiring in result['graphs'].items():
+        rows = [
+            [rewiring, *(f'{value:.1f}' for value in of.values())]
+            for rewiring, of in by_rewiring.items()
+        ]
+        tables.append(table([name, *result['cells']], rows))
+    return '\n\n'.join(tables)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -12,13 +12,27 @@ benchmark's search) for all, five seeds.
 from __future__ import annotations
 
 import by_size
+import networkx as nx
 from by_size import Sweep
+from torch_geometric.data import Data
+from torch_geometric.utils import to_networkx
 
 from gnnbridge.bench.cells import Effort
 
 show = by_size.show
 MODELS = ('gcn', 'gin', 'sage', 'gatv2', 'graph_transformer', 'gps')
 REWIRINGS = ('complete', 'virtual_node', 'fosr', 'random')
+
+
+def hops(graph: Data) -> float:
+    """Steps from the node that knows to the node that is asked."""
+    asked = int(graph.target_mask.nonzero())
+    # It alone has a class in one-hot form; the asked node has zeros, and all
+    # others have the same number everywhere.
+    told = int((graph.x.amax(1) - graph.x.amin(1)).argmax())
+    return float(nx.shortest_path_length(to_networkx(graph), told, asked))
+
+
 SWEEP = Sweep(
     name='ring_distance',
     task='ring_transfer',
@@ -33,6 +47,7 @@ SWEEP = Sweep(
         'Accuracy falls with the distance for local message passing: Di '
         'Giovanni et al. 2023, https://arxiv.org/abs/2302.02941.'
     ),
+    graphs={'hops to go': hops},
 )
 
 
