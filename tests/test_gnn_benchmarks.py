@@ -100,6 +100,7 @@ def test_a_sweep_has_a_line_for_each_cell():
     result = {
         'axis': 'nodes',
         'cells': {'4': cells, '8': cells},
+        'shows_train': False,
         'graphs': {'hops': {'fosr': {'4': 2.0, '8': 3.96}}},
     }
     shown = by_size.show(result).splitlines()
@@ -111,6 +112,20 @@ def test_a_sweep_has_a_line_for_each_cell():
         '| hops | 4 | 8 |',
         '| --- | --- | --- |',
         '| fosr | 2.0 | 4.0 |',
+    ]
+
+
+def test_accuracy_on_what_was_trained_on_is_shown_where_asked():
+    cell = {'model': 'gcn', 'mean': 0.5, 'half_width': 0.1, 'values': [0.5],
+            'train_mean': 1.0}  # fmt: skip
+    cells = [cell, {'model': 'chance', 'mean': 0.25}]
+    result = {
+        'axis': 'depth', 'cells': {'2': cells}, 'shows_train': True,
+        'graphs': {},
+    }  # fmt: skip
+    assert by_size.show(result).splitlines()[2:] == [
+        '| gcn | 0.50 ± 0.10 (1.00) |',
+        '| chance | 0.25 |',
     ]
 
 

@@ -47,6 +47,7 @@ class Sweep:
         cells: Pairs of a model and a rewiring.
         effort: The same for all.
         published: What the reference found, in words, with its source.
+        shows_train: Whether accuracy on what was trained on is shown as well.
         graphs: What to measure of the graphs that are reported, by the name
             of a row; each a function of one graph.
     """
@@ -58,6 +59,7 @@ class Sweep:
     cells: Sequence[tuple[str, str]]
     effort: Effort
     published: str
+    shows_train: bool = False
     graphs: Mapping[str, Callable[[Data], float]] = field(default_factory=dict)
 
 
@@ -96,6 +98,7 @@ def main(sweep: Sweep, about: str) -> None:
         'published': sweep.published,
         'sizes': {label: dict(of) for label, of in shown.items()},
         'cells': found,
+        'shows_train': sweep.shows_train,
         'graphs': measured,
     }
     path = asked.results / f'gnn_{sweep.name}.json'
@@ -173,14 +176,10 @@ def show(result: Record) -> str:
 
     Below it, what was measured of the graphs by rewiring.
     """
-    rows = []
-    for name, cells in series(result).items():
-        texts = [
-            f'{cell["mean"]:.2f}'
-            + (f' ± {cell["half_width"]:.2f}' if 'values' in cell else '')
-            for cell in cells
-        ]
-        rows.append([name, *texts])
+    rows = [
+        [name, *(_shown(cell, result['shows_train']) for cell in cells)]
+        for name, cells in series(result).items()
+    ]
     tables = [table([result['axis'], *result['cells']], rows)]
     for name, by_rewiring in result['graphs'].items():
         rows = [
@@ -189,6 +188,14 @@ def show(result: Record) -> str:
         ]
         tables.append(table([name, *result['cells']], rows))
     return '\n\n'.join(tables)
+
+
+def _shown(cell: Record, shows_train: bool) -> str:
+    text = f'{cell["mean"]:.2f}'
+    if 'values' not in cell:
+        return text
+    text += f' ± {cell["half_width"]:.2f}'
+    return f'{text} ({cell["train_mean"]:.2f})' if shows_train else text
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

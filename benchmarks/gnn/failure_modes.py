@@ -21,7 +21,7 @@ import networkx as nx
 import numpy as np
 import torch
 from by_size import COLORS, MARKERS, arguments, plt, rounded, table
-from over_smoothing import energies
+from over_smoothing import BATCH_NODES, energies
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import to_networkx
@@ -149,14 +149,14 @@ def of_decoder(seed: int) -> dict[str, Any]:
 def _trained(
     name: str, task: Task, seed: int, steps: int
 ) -> tuple[GraphModel, Any, float]:
-    batches = collate(task.load(seed), nodes=4000, seed=seed)
+    batches = collate(task.load(seed), nodes=BATCH_NODES, seed=seed)
     model = build_model(name, task, budget=BUDGET, layers=LAYERS, seed=seed)
     fitted = fit(model, batches, task, Schedule(steps, 10, RATE, seed))
     return model.eval(), batches.test[0], fitted.test
 
 
 def _test(task: Task, seed: int) -> Any:
-    return collate(task.load(seed), nodes=4000, seed=seed).test[0]
+    return collate(task.load(seed), nodes=BATCH_NODES, seed=seed).test[0]
 
 
 def _norms(model: GraphModel, graph: Data) -> Tensor:

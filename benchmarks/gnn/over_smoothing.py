@@ -36,7 +36,7 @@ from gnnbridge.diagnostics.oversmoothing import dirichlet_energy
 
 DEPTHS = (1, 2, 4, 8, 16, 32)
 SEEDS = (0, 1, 2, 3, 4)
-STEPS, RATE, BUDGET = 200, 3e-3, 16_000
+STEPS, RATE, BUDGET, BATCH_NODES = 200, 3e-3, 16_000, 256
 # Name, model, and what it has.
 KINDS: dict[str, tuple[str, dict[str, bool]]] = {
     'gcn': ('gcn', {'residual': False, 'norm': False}),
@@ -76,7 +76,12 @@ def main() -> None:
     result = {
         'machine': machine('cpu'),
         'task': 'csbm',
-        'effort': {'steps': steps, 'rate': RATE, 'budget': BUDGET},
+        'effort': {
+            'steps': steps,
+            'rate': RATE,
+            'budget': BUDGET,
+            'batch_nodes': BATCH_NODES,
+        },
         'seeds': sorted({seed for _, _, seed in work}),
         'published': PUBLISHED,
         'kinds': {
@@ -94,7 +99,7 @@ def measured(
     task: Task, name: str, depth: int, seed: int, steps: int
 ) -> dict[str, Any]:
     """Accuracy, and energies by layer before and after training."""
-    batches: Batches = collate(task.load(seed), nodes=4000, seed=seed)
+    batches: Batches = collate(task.load(seed), nodes=BATCH_NODES, seed=seed)
     kind, has = KINDS[name]
     model = build_model(
         kind, task, budget=BUDGET, layers=depth, seed=seed, **has
