@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bench_summary
 import by_size
 import failure_modes
+import leaderboard
 import networkx as nx
 import numpy as np
 import over_smoothing
@@ -164,3 +166,32 @@ def test_commands_run(name, tmp_path):
     assert result['machine']['torch'] == torch.__version__
     assert (tmp_path / f'gnn_{name}.png').stat().st_size > 1000
     assert done.stdout.startswith('| ')
+
+
+def test_a_leaderboard_is_kept_with_its_tables(tmp_path, monkeypatch, capsys):
+    summary = bench_summary.make(
+        ('csbm', 'key_value'), rewired=('csbm',), rewirings=('fosr', 'gtr')
+    )
+    (tmp_path / 'summary.json').write_text(json.dumps(summary))
+    monkeypatch.setattr(
+        sys, 'argv',
+        ['leaderboard', '--run', str(tmp_path), '--results', str(tmp_path)],
+    )  # fmt: skip
+    leaderboard.main()
+    kept = json.loads((tmp_path / 'gnn_leaderboard.json').read_text())
+    assert kept == by_size.rounded(summary)
+    shown = capsys.readouterr().out
+    assert leaderboard.show(kept) in shown
+    of_fosr = [
+        cell['control'] for cell in kept['cells']
+        if cell['rewiring'] == 'fosr'
+    ]  # fmt: skip
+    middle = 100 * np.median([one['difference'] for one in of_fosr])
+    better = sum(
+        one['significant'] and one['difference'] > 0 for one in of_fosr
+    )
+    assert f'| fosr | {middle:+.1f} ({better} ▲, ' in shown
+    assert f'of {len(of_fosr)}) |' in shown
+    assert (tmp_path / 'gnn_leaderboard.png').stat().st_size > 1000
+    markdown = (tmp_path / 'gnn_leaderboard.md').read_text()
+    assert markdown.startswith('# Leaderboard')

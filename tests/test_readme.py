@@ -7,6 +7,8 @@ import json
 import re
 from pathlib import Path
 
+from gnnbridge.bench.leaderboard import leaderboard
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / 'README.md').read_text()
 
@@ -141,3 +143,25 @@ def test_the_tables_of_the_experiments_are_their_results():
         experiment = importlib.import_module(name)
         assert experiment.show(json.loads(path.read_text())) in shown
         assert f'paper_{name}.png' in shown
+
+
+def test_the_tables_of_graph_tasks_are_their_results():
+    folder = ROOT / 'benchmarks'
+    shown = (folder / 'gnn' / 'README.md').read_text()
+    for name in (
+        'leaderboard', 'ring_distance', 'tree_bottleneck', 'over_smoothing',
+        'failure_modes', 'throughput',
+    ):  # fmt: skip
+        path = folder / 'results' / f'gnn_{name}.json'
+        benchmark = importlib.import_module(name)
+        assert benchmark.show(json.loads(path.read_text())) in shown
+        assert name == 'throughput' or f'gnn_{name}.png' in shown
+
+
+def test_the_leaderboard_is_its_results():
+    folder = ROOT / 'benchmarks' / 'results'
+    summary = json.loads((folder / 'gnn_leaderboard.json').read_text())
+    assert leaderboard(summary) == (folder / 'gnn_leaderboard.md').read_text()
+    assert summary['suite'] == 'default'
+    assert summary['skipped'] == {}
+    assert len(summary['seeds']) >= 5
