@@ -11,6 +11,11 @@ from torch_geometric.data import Batch, Data
 from gnnbridge.bench.task import Splits
 
 
+# How many times as large batches are that are only looked at: nothing is kept
+# for gradients, and few large batches take half the time of many small ones.
+_LARGER = 4
+
+
 class Batches(NamedTuple):
     """The batches of each split.
 
@@ -28,12 +33,13 @@ class Batches(NamedTuple):
 def collate(splits: Splits, *, nodes: int, seed: int) -> Batches:
     """Puts graphs together once, for all steps.
 
-    A split with at most so many nodes becomes one batch; others become as few
-    as hold no more, where a graph that is larger stands alone.
+    A training split with at most so many nodes becomes one batch; others become
+    as few as hold no more, where a graph that is larger stands alone. Batches
+    of the other splits hold up to four times as many.
 
     Args:
         splits: The graphs.
-        nodes: How many nodes a batch holds.
+        nodes: How many nodes a batch to train on holds.
         seed: Of the order in which graphs to train on are put together.
 
     Raises:
@@ -50,8 +56,12 @@ def collate(splits: Splits, *, nodes: int, seed: int) -> Batches:
     shuffled = [splits.train[place] for place in order]
     return Batches(
         *(
-            [Batch.from_data_list(part) for part in _parts(graphs, nodes)]
-            for graphs in (shuffled, splits.val, splits.test)
+            [Batch.from_data_list(part) for part in _parts(graphs, held)]
+            for graphs, held in (
+                (shuffled, nodes),
+                (splits.val, _LARGER * nodes),
+                (splits.test, _LARGER * nodes),
+            )
         )
     )
 

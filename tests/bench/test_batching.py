@@ -38,11 +38,12 @@ def test_a_small_split_is_one_batch():
 
 
 def test_a_large_split_is_cut_between_graphs():
-    sizes = [3, 4, 5, 20, 1, 1]
-    splits = Splits(graphs(sizes), graphs(sizes), graphs([1]))
+    sizes = [3, 4, 5, 40, 1, 1]
+    splits = Splits(graphs(sizes), graphs([3, 4, *sizes]), graphs([16] * 3))
     batches = collate(splits, nodes=8, seed=0)
-    # In order; the graph that is too large stands alone.
-    assert numbers(batches.val) == [[0, 1], [2], [3], [4, 5]]
+    # In order; the graph that is too large stands alone. Up to 32 nodes.
+    assert numbers(batches.val) == [[0, 1, 2, 3, 4], [5], [6, 7]]
+    assert numbers(batches.test) == [[0, 1], [2]]
     for batch in batches.train:
         assert batch.num_nodes <= 8 or batch.num_graphs == 1
     assert sorted(chain(*numbers(batches.train))) == list(range(6))
