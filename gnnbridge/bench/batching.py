@@ -10,7 +10,6 @@ from torch_geometric.data import Batch, Data
 
 from gnnbridge.bench.task import Splits
 
-
 # How many times as large batches are that are only looked at: nothing is kept
 # for gradients, and few large batches take half the time of many small ones.
 _LARGER = 4
