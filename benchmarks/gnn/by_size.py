@@ -27,12 +27,13 @@ from gnnbridge.bench.summary import machine, summarize
 
 RESULTS = Path(__file__).parents[1] / 'results'
 Record = dict[str, Any]
-# Okabe and Ito's, which colour-blind readers can tell apart; black first.
+# Okabe and Ito's, which colour-blind readers can tell apart, and three more;
+# black first.
 COLORS = (
     '#000000', '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00',
-    '#56B4E9', '#8C6D31', '#7F7F7F',
+    '#56B4E9', '#8C6D31', '#7F7F7F', '#882255',
 )  # fmt: skip
-MARKERS = 'osD^vPX<>'
+MARKERS = 'osD^vPX<>p'
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ def draw(result: Record, path: Path) -> None:
     changed = {n: c for n, c in lines.items() if n.split(' + ')[0] in models}
     changed['chance'] = lines['chance']
     figure, axes = plt.subplots(
-        1, 2 if models else 1, figsize=(13 if models else 7, 4.6),
+        1, 2 if models else 1, figsize=(16 if models else 8.5, 4.6),
         layout='constrained', squeeze=False,
     )  # fmt: skip
     for axis, some in zip(axes[0], (plain, changed), strict=False):
@@ -239,7 +240,7 @@ def _lines(
         )  # fmt: skip
     axis.set_xticks(list(places), labels)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, framealpha=0.85)
+    axis.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1.01, 1.0))
 
 
 Show = Callable[[Record], str]
