@@ -36,7 +36,7 @@ def test_the_example_of_remedies_runs(tmp_path, monkeypatch):
 
 def test_links_lead_somewhere():
     links = re.findall(r'\]\((?!https?:)([^)#]+)\)', README)
-    assert len(links) == 14
+    assert len(links) == 15
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
@@ -156,6 +156,10 @@ def test_the_tables_of_graph_tasks_are_their_results():
         benchmark = importlib.import_module(name)
         assert benchmark.show(json.loads(path.read_text())) in shown
         assert name == 'throughput' or f'gnn_{name}.png' in shown
+    longer = json.loads(
+        (folder / 'results' / 'gnn_tree_longer.json').read_text()
+    )
+    assert importlib.import_module('by_size').show(longer) in shown
 
 
 def test_the_leaderboard_is_its_results():

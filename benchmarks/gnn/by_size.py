@@ -104,7 +104,8 @@ def main(sweep: Sweep, about: str) -> None:
     }
     path = asked.results / f'gnn_{sweep.name}.json'
     path.write_text(json.dumps(rounded(result), indent=1) + '\n')
-    draw(rounded(result), path.with_suffix('.png'))
+    if len(sweep.sizes) > 1:
+        draw(rounded(result), path.with_suffix('.png'))
     print(show(rounded(result)))
 
 

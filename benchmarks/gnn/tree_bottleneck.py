@@ -12,6 +12,8 @@ Fixed settings for all, and far fewer steps.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import by_size
 from by_size import Sweep
 
@@ -44,5 +46,18 @@ SWEEP = Sweep(
 )
 
 
+# The depth at which the steps above are too few for GATv2, with more of them.
+LONGER = replace(
+    SWEEP,
+    name='tree_longer',
+    sizes={'3': SWEEP.sizes['3']},
+    cells=[(model, 'none') for model in ('gcn', 'gin', 'gatv2')],
+    effort=Effort(
+        steps=10_000, budget=16_000, draws=1, seeds=5, batch_nodes=1000
+    ),
+)
+
+
 if __name__ == '__main__':
     by_size.main(SWEEP, __doc__ or '')
+    by_size.main(LONGER, __doc__ or '')
