@@ -62,9 +62,11 @@ def main() -> None:
     names = [*MODELS, DECODER]
     found: dict[str, list[Any]] = {name: [] for name in names}
     work = [(name, seed) for seed in seeds for name in names]
+    # What was trained with other settings is not taken for the same.
+    folder = asked.runs / f'failure_modes-{STEPS}-{BUDGET}-{LAYERS}'
     for name, seed in (progress := tqdm(work)):
         progress.set_postfix_str(f'{name}, seed {seed}')
-        file = asked.runs / 'failure_modes' / f'{name}-{seed}.json'
+        file = folder / f'{name}-{seed}.json'
         if asked.tiny or not file.exists():
             record = (
                 of_decoder(seed)

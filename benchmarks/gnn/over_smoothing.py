@@ -64,10 +64,12 @@ def main() -> None:
         task = make_task('csbm', graphs=(4, 2, 2))
         work = [(name, 2, seed) for name in KINDS for seed in (0, 1)]
     steps = 2 if asked.tiny else STEPS
+    # What was trained with other settings is not taken for the same.
+    folder = asked.runs / f'over_smoothing-{steps}-{BUDGET}-{BATCH_NODES}'
     found: dict[str, dict[str, list[Any]]] = {}
     for name, depth, seed in (progress := tqdm(work)):
         progress.set_postfix_str(f'{name}, {depth} layers, seed {seed}')
-        file = asked.runs / 'over_smoothing' / f'{name}-{depth}-{seed}.json'
+        file = folder / f'{name}-{depth}-{seed}.json'
         if asked.tiny or not file.exists():
             record = measured(task, name, depth, seed, steps)
             file.parent.mkdir(parents=True, exist_ok=True)
