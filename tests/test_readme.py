@@ -156,10 +156,6 @@ def test_the_tables_of_graph_tasks_are_their_results():
         benchmark = importlib.import_module(name)
         assert benchmark.show(json.loads(path.read_text())) in shown
         assert name == 'throughput' or f'gnn_{name}.png' in shown
-    longer = json.loads(
-        (folder / 'results' / 'gnn_tree_longer.json').read_text()
-    )
-    assert importlib.import_module('by_size').show(longer) in shown
 
 
 def test_the_leaderboard_is_its_results():

@@ -6,7 +6,7 @@ import argparse
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class Sweep:
         cells: Pairs of a model and a rewiring.
         effort: The same for all.
         published: What the reference found, in words, with its source.
+        seeds: How many at sizes that have fewer than ``effort`` says.
         shows_train: Whether accuracy on what was trained on is shown as well.
         graphs: What to measure of the graphs that are reported, by the name
             of a row; each a function of one graph.
@@ -60,6 +61,7 @@ class Sweep:
     cells: Sequence[tuple[str, str]]
     effort: Effort
     published: str
+    seeds: Mapping[str, int] = field(default_factory=dict)
     shows_train: bool = False
     graphs: Mapping[str, Callable[[Data], float]] = field(default_factory=dict)
 
@@ -72,7 +74,6 @@ def main(sweep: Sweep, about: str) -> None:
     effort = sweep.effort
     if asked.tiny:
         effort = Effort(steps=2, budget=effort.budget, draws=1, seeds=2)
-    suite = Suite(sweep.name, cells, effort)
     found: dict[str, list[Record]] = {}
     measured: dict[str, dict[str, dict[str, float]]] = {}
     shown = dict(list(sweep.sizes.items())[: 1 if asked.tiny else None])
@@ -81,6 +82,8 @@ def main(sweep: Sweep, about: str) -> None:
             sizes = {**sizes, 'graphs': (8, 4, 4)}
         materials = Materials(sizes={sweep.task: sizes})
         path = asked.runs / f'{sweep.name}.jsonl'
+        seeds = sweep.seeds.get(label, effort.seeds)
+        suite = Suite(sweep.name, cells, replace(effort, seeds=seeds))
         run = run_suite(suite, path, jobs=asked.jobs, materials=materials)
         summary = summarize(run, suite, materials)
         found[label] = [_short(cell) for cell in summary['cells']]
@@ -96,6 +99,7 @@ def main(sweep: Sweep, about: str) -> None:
         'task': sweep.task,
         'axis': sweep.axis,
         'effort': {**vars(effort)},
+        'fewer_seeds': dict(sweep.seeds),
         'published': sweep.published,
         'sizes': {label: dict(of) for label, of in shown.items()},
         'cells': found,
@@ -104,8 +108,7 @@ def main(sweep: Sweep, about: str) -> None:
     }
     path = asked.results / f'gnn_{sweep.name}.json'
     path.write_text(json.dumps(rounded(result), indent=1) + '\n')
-    if len(sweep.sizes) > 1:
-        draw(rounded(result), path.with_suffix('.png'))
+    draw(rounded(result), path.with_suffix('.png'))
     print(show(rounded(result)))
 
 
