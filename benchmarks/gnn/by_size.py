@@ -212,12 +212,14 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def draw(result: Record, path: Path) -> None:
     """Accuracy against size: models alone, and with rewiring."""
     lines = series(result)
-    plain = {n: c for n, c in lines.items() if '+' not in n}
-    models = {name.split(' + ')[0] for name in lines if '+' in name}
-    changed = {n: c for n, c in lines.items() if n.split(' + ')[0] in models}
+    both = {n.split(' + ')[0] for n in lines if ' + ' in n} & set(lines)
+    changed = {n: c for n, c in lines.items() if n.split(' + ')[0] in both}
+    plain = {
+        n: c for n, c in lines.items() if ' + ' not in n or n not in changed
+    }
     changed['chance'] = lines['chance']
     figure, axes = plt.subplots(
-        1, 2 if models else 1, figsize=(16 if models else 8.5, 4.6),
+        1, 2 if both else 1, figsize=(16 if both else 8.5, 4.6),
         layout='constrained', squeeze=False,
     )  # fmt: skip
     for axis, some in zip(axes[0], (plain, changed), strict=False):
