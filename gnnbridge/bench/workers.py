@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, NamedTuple, TypeVar, cast
@@ -15,6 +15,10 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 _CONTEXT = multiprocessing.get_context('spawn')
 # How often a job is begun whose process dies.
 _CHANCES = 2
+# Seconds that a process has to end by itself.
+_PATIENCE = 10.0
+# Instead of a job.
+_END = ()
 _THREADS = (
     'OMP_NUM_THREADS',
     'MKL_NUM_THREADS',
@@ -134,7 +138,7 @@ class Processes(Generic[Job, Result]):
         while True:
             worker = self.idle.pop() if self.idle else _spawn(self.work)
             try:
-                worker.connection.send(job)
+                worker.connection.send((job,))
             except BrokenPipeError:  # it died while it had nothing to do
                 _bury(worker)
                 continue
@@ -161,8 +165,16 @@ class Processes(Generic[Job, Result]):
 
     def close(self) -> None:
         """Ends all processes, whatever they are at."""
-        for worker in [*self.idle, *(w for w, _ in self.busy.values())]:
+        for worker, _ in self.busy.values():
             worker.process.kill()
+        for worker in self.idle:
+            # It goes by itself, and takes with it what it has of the system.
+            with suppress(BrokenPipeError):
+                worker.connection.send(_END)
+        for worker in self.idle:
+            worker.process.join(_PATIENCE)
+            worker.process.kill()
+        for worker in [*self.idle, *(w for w, _ in self.busy.values())]:
             _bury(worker)
         self.idle.clear()
         self.busy.clear()
@@ -184,7 +196,10 @@ def _serve(connection: Connection, work: Callable[[Any], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:
-            connection.send(work(connection.recv()))
+            message = connection.recv()
+            if message == _END:
+                return
+            connection.send(work(*message))
         except (EOFError, BrokenPipeError):  # the first process is gone
             return
 

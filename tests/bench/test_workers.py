@@ -109,6 +109,13 @@ def test_none_is_left_behind(tmp_path):
     assert worker.process.exitcode == -signal.SIGKILL
 
 
+def test_processes_with_nothing_to_do_end_by_themselves():
+    with workers(2, work) as team:
+        finish_all(team, [('say', 'a')])
+        (worker,) = team.idle
+    assert worker.process.exitcode == 0
+
+
 @pytest.mark.slow
 def test_a_process_notices_the_death_of_the_first(tmp_path):
     first = subprocess.Popen(
