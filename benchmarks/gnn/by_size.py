@@ -247,6 +247,3 @@ def _lines(
     axis.set_xticks(list(places), labels)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1.01, 1.0))
-
-
-Show = Callable[[Record], str]

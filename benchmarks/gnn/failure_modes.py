@@ -63,7 +63,8 @@ def main() -> None:
     found: dict[str, list[Any]] = {name: [] for name in names}
     work = [(name, seed) for seed in seeds for name in names]
     # What was trained with other settings is not taken for the same.
-    folder = asked.runs / f'failure_modes-{STEPS}-{BUDGET}-{LAYERS}'
+    steps = 2 if asked.tiny else STEPS
+    folder = asked.runs / f'failure_modes-{steps}-{BUDGET}-{BATCH_NODES}'
     for name, seed in (progress := tqdm(work)):
         progress.set_postfix_str(f'{name}, seed {seed}')
         file = folder / f'{name}-{seed}.json'
@@ -71,9 +72,7 @@ def main() -> None:
             record = (
                 of_decoder(seed)
                 if name == DECODER
-                else of_gnn(
-                    name, blocks, ring, seed, 2 if asked.tiny else STEPS
-                )
+                else of_gnn(name, blocks, ring, seed, steps)
             )
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(record))

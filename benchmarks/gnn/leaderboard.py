@@ -27,7 +27,7 @@ from gnnbridge.bench.verdict import judged
 
 NAME = 'gnn_leaderboard'
 Summary = Mapping[str, Any]
-# Half of what separates the ends of the colours, in points.
+# Points from which on colours are no stronger.
 _STRONG = 50
 
 
@@ -91,10 +91,14 @@ def _level(cell: Cell) -> str:
 
 
 def _rewired(summary: Summary) -> dict[str, list[Mapping[str, Any]]]:
-    """The cells with rewiring that are compared with a control, by task."""
+    """The cells with rewiring that have a control, by task.
+
+    Of tasks that count by accuracy: differences are shown in points.
+    """
     found: dict[str, list[Mapping[str, Any]]] = {}
     for cell in summary['cells']:
-        if cell['control'] is not None:
+        metric = summary['tasks'][cell['task']]['metric']
+        if cell['control'] is not None and metric == 'accuracy':
             found.setdefault(cell['task'], []).append(cell)
     return found
 
@@ -130,7 +134,7 @@ def _map(axis: Axes, task: str, cells: list[Mapping[str, Any]]) -> None:
     found = np.full((len(models), len(rewirings)), np.nan)
     largest = max(abs(cell['control']['difference']) for cell in cells)
     strong = min(_STRONG, max(100 * largest, 1))
-    marks = {'better': ' ▲', 'worse': ' ▼'}
+    marks = {'better': '▲', 'worse': '▼'}
     for cell in cells:
         row, column = (
             models.index(cell['model']),
@@ -138,14 +142,10 @@ def _map(axis: Axes, task: str, cells: list[Mapping[str, Any]]) -> None:
         )
         points = 100 * cell['control']['difference']
         found[row, column] = points
+        mark = marks.get(judged(cell['control'], True), '')
         axis.text(
-            column, row, f'{points:+.0f}' if strong > 20 else f'{points:+.1f}',
-            ha='center', va='bottom', fontsize=8,
-            color='white' if abs(points) > 0.7 * strong else 'black',
-        )  # fmt: skip
-        axis.text(
-            column, row, marks.get(judged(cell['control'], True), ''),
-            ha='center', va='top', fontsize=7,
+            column, row, f'{points:+.{0 if strong > 20 else 1}f}\n{mark}',
+            ha='center', va='center', fontsize=8,
             color='white' if abs(points) > 0.7 * strong else 'black',
         )  # fmt: skip
     axis.imshow(found, cmap='RdBu', vmin=-strong, vmax=strong, aspect='auto')

@@ -38,8 +38,7 @@ def loss(metric: Metric, output: Tensor, y: Tensor) -> Tensor:
 
     Cross-entropy for the accuracy, the mean absolute error for itself, binary
     cross-entropy for the average precision and the area under the ROC curve.
-    Answers that are NaN add nothing,
-    and if all are, the loss is zero.
+    Answers that are NaN add nothing, and if all are, the loss is zero.
 
     Args:
         metric: By what the task counts.
