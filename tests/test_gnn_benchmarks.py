@@ -142,9 +142,22 @@ def test_hops_of_a_ring():
 
 
 @pytest.mark.parametrize('module', [ring_distance, tree_bottleneck])
-def test_sweeps_name_cells_once(module):
-    cells = module.SWEEP.cells
-    assert len(set(cells)) == len(cells)
+def test_sweeps_name_cells_once_and_efforts_of_their_sizes(module):
+    sweep = module.SWEEP
+    assert len(set(sweep.cells)) == len(sweep.cells)
+    assert set(sweep.efforts) <= set(sweep.sizes)
+
+
+def test_batches_are_whole_trees_and_not_few():
+    sweep = tree_bottleneck.SWEEP
+    trees = {}
+    for label, sizes in sweep.sizes.items():
+        effort = sweep.efforts.get(label, sweep.effort)
+        trees[label], rest = divmod(
+            effort.batch_nodes, 2 ** (sizes['depth'] + 1) - 1
+        )
+        assert rest == 0
+    assert trees == {'2': 64, '3': 64, '4': 32, '5': 32}
 
 
 def test_numbers_are_rounded_at_every_depth():

@@ -6,7 +6,7 @@ import argparse
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,9 @@ class Sweep:
         axis: What grows, for tables and figures.
         sizes: What the task is made with, by what is shown of it.
         cells: Pairs of a model and a rewiring.
-        effort: The same for all.
+        effort: The same for all cells.
         published: What the reference found, in words, with its source.
-        seeds: How many at sizes that have fewer than ``effort`` says.
+        efforts: At sizes that have another one, theirs.
         shows_train: Whether accuracy on what was trained on is shown as well.
         graphs: What to measure of the graphs that are reported, by the name
             of a row; each a function of one graph.
@@ -61,7 +61,7 @@ class Sweep:
     cells: Sequence[tuple[str, str]]
     effort: Effort
     published: str
-    seeds: Mapping[str, int] = field(default_factory=dict)
+    efforts: Mapping[str, Effort] = field(default_factory=dict)
     shows_train: bool = False
     graphs: Mapping[str, Callable[[Data], float]] = field(default_factory=dict)
 
@@ -71,19 +71,19 @@ def main(sweep: Sweep, about: str) -> None:
     asked = arguments(about)
     warnings.filterwarnings('ignore', message='.*lr_scheduler.step.*')
     cells = tuple(Cell(sweep.task, *pair) for pair in sweep.cells)
-    effort = sweep.effort
-    if asked.tiny:
-        effort = Effort(steps=2, budget=effort.budget, draws=1, seeds=2)
     found: dict[str, list[Record]] = {}
     measured: dict[str, dict[str, dict[str, float]]] = {}
+    efforts: dict[str, Effort] = {}
     shown = dict(list(sweep.sizes.items())[: 1 if asked.tiny else None])
     for label, sizes in shown.items():
+        effort = sweep.efforts.get(label, sweep.effort)
         if asked.tiny:
             sizes = {**sizes, 'graphs': (8, 4, 4)}
+            effort = Effort(steps=2, budget=effort.budget, draws=1, seeds=2)
+        efforts[label] = effort
         materials = Materials(sizes={sweep.task: sizes})
         path = asked.runs / f'{sweep.name}.jsonl'
-        seeds = sweep.seeds.get(label, effort.seeds)
-        suite = Suite(sweep.name, cells, replace(effort, seeds=seeds))
+        suite = Suite(sweep.name, cells, effort)
         run = run_suite(suite, path, jobs=asked.jobs, materials=materials)
         summary = summarize(run, suite, materials)
         found[label] = [_short(cell) for cell in summary['cells']]
@@ -98,8 +98,7 @@ def main(sweep: Sweep, about: str) -> None:
         'machine': machine('cpu'),
         'task': sweep.task,
         'axis': sweep.axis,
-        'effort': {**vars(effort)},
-        'fewer_seeds': dict(sweep.seeds),
+        'efforts': {label: {**vars(of)} for label, of in efforts.items()},
         'published': sweep.published,
         'sizes': {label: dict(of) for label, of in shown.items()},
         'cells': found,

@@ -1,4 +1,4 @@
-"""What the default suite found, as it stands in the README.
+"""What a run of the benchmark found, as it stands in the README.
 
     gnnbridge bench --jobs 2 --out runs/leaderboard
     python benchmarks/gnn/leaderboard.py
@@ -25,7 +25,6 @@ from gnnbridge.bench.leaderboard import leaderboard
 from gnnbridge.bench.tables import Cell
 from gnnbridge.bench.verdict import judged
 
-NAME = 'gnn_leaderboard'
 Summary = Mapping[str, Any]
 # Points from which on colours are no stronger.
 _STRONG = 50
@@ -38,9 +37,10 @@ def main() -> None:
     )
     parser.add_argument('--run', type=Path, default=Path('runs/leaderboard'))
     parser.add_argument('--results', type=Path, default=RESULTS)
+    parser.add_argument('--name', default='leaderboard', help='of the results')
     asked = parser.parse_args()
     summary = rounded(json.loads((asked.run / 'summary.json').read_text()))
-    path = asked.results / NAME
+    path = asked.results / f'gnn_{asked.name}'
     # A line for each cell: there are hundreds.
     cells = ',\n'.join(json.dumps(cell) for cell in summary['cells'])
     rest = {key: of for key, of in summary.items() if key != 'cells'}
@@ -118,9 +118,13 @@ def draw(summary: Summary, path: Path) -> None:
     rewired = _rewired(summary)
     if not rewired:
         return
+    columns, rows = (
+        max(len({cell[of] for cell in cells}) for cells in rewired.values())
+        for of in ('rewiring', 'model')
+    )
     figure, axes = plt.subplots(
-        1, len(rewired), figsize=(8.6 * len(rewired), 5.2),
-        layout='constrained', squeeze=False,
+        1, len(rewired), layout='constrained', squeeze=False,
+        figsize=((2.6 + 0.5 * columns) * len(rewired), 1.6 + 0.3 * rows),
     )  # fmt: skip
     for axis, (task, cells) in zip(axes[0], rewired.items(), strict=True):
         _map(axis, task, cells)
