@@ -209,38 +209,52 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def draw(result: Record, path: Path) -> None:
-    """Accuracy against size: models alone, and with rewiring."""
+    """Accuracy against size, in one panel or two.
+
+    Models alone and with rewiring, where any stands with and without; new
+    graphs and those that were trained on, where both are shown.
+    """
     lines = series(result)
     both = {n.split(' + ')[0] for n in lines if ' + ' in n} & set(lines)
     changed = {n: c for n, c in lines.items() if n.split(' + ')[0] in both}
     plain = {
         n: c for n, c in lines.items() if ' + ' not in n or n not in changed
     }
-    changed['chance'] = lines['chance']
+    panels = [('accuracy', plain, 'mean')]
+    if both:
+        changed['chance'] = lines['chance']
+        panels.append(('accuracy', changed, 'mean'))
+    if result['shows_train']:
+        panels.append(('accuracy on what was trained on', plain, 'train_mean'))
     figure, axes = plt.subplots(
-        1, 2 if both else 1, figsize=(16 if both else 8.5, 4.6),
+        1, len(panels), figsize=(8 * len(panels), 4.6),
         layout='constrained', squeeze=False,
     )  # fmt: skip
-    for axis, some in zip(axes[0], (plain, changed), strict=False):
-        _lines(axis, some, list(result['cells']))
-        axis.set(xlabel=result['axis'], ylabel='accuracy', ylim=(0, 1.03))
+    for axis, (title, some, value) in zip(axes[0], panels, strict=True):
+        _lines(axis, some, list(result['cells']), value)
+        axis.set(xlabel=result['axis'], ylabel=title, ylim=(0, 1.03))
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
 def _lines(
-    axis: Axes, lines: Mapping[str, list[Record]], labels: list[str]
+    axis: Axes,
+    lines: Mapping[str, list[Record]],
+    labels: list[str],
+    value: str,
 ) -> None:
     places = range(len(labels))
     style = cycle(zip(COLORS, MARKERS, strict=True))
     for name, cells in lines.items():
-        means = [cell['mean'] for cell in cells]
         if name == 'chance':
+            means = [cell['mean'] for cell in cells]
             axis.plot(places, means, ':', color='#7F7F7F', label=name)
             continue
         color, marker = next(style)
+        spread = [cell['half_width'] or 0 for cell in cells]
         axis.errorbar(
-            places, means, [cell['half_width'] or 0 for cell in cells],
+            places, [cell[value] for cell in cells],
+            spread if value == 'mean' else None,
             color=color, marker=marker, ms=4.5, lw=1.5, capsize=2, label=name,
         )  # fmt: skip
     axis.set_xticks(list(places), labels)
