@@ -7,6 +7,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from gnnbridge.bench.leaderboard import leaderboard
 
 ROOT = Path(__file__).parent.parent
@@ -156,12 +158,16 @@ def test_the_tables_of_graph_tasks_are_their_results():
         benchmark = importlib.import_module(name)
         assert benchmark.show(json.loads(path.read_text())) in shown
         assert name == 'throughput' or f'gnn_{name}.png' in shown
+    stored = json.loads((folder / 'results' / 'gnn_stored.json').read_text())
+    benchmark = importlib.import_module('leaderboard')
+    assert benchmark.show(stored) in shown
 
 
-def test_the_leaderboard_is_its_results():
+@pytest.mark.parametrize('name', ['leaderboard', 'stored'])
+def test_leaderboards_are_their_results(name):
     folder = ROOT / 'benchmarks' / 'results'
-    summary = json.loads((folder / 'gnn_leaderboard.json').read_text())
-    assert leaderboard(summary) == (folder / 'gnn_leaderboard.md').read_text()
+    summary = json.loads((folder / f'gnn_{name}.json').read_text())
+    assert leaderboard(summary) == (folder / f'gnn_{name}.md').read_text()
     assert summary['suite'] == 'default'
     assert summary['skipped'] == {}
     assert len(summary['seeds']) >= 5
