@@ -94,9 +94,9 @@ def test_agreement_of_resistance_and_jacobians():
 
 def test_a_sweep_has_a_line_for_each_cell():
     cells = [
-        {'model': 'gcn', 'rewiring': how, 'mean': 0.5, 'half_width': 0.1,
-         'values': [0.4, 0.6]}
-        for how in ('none', 'fosr')
+        {'model': 'gcn', 'rewiring': how, 'mean': mean, 'half_width': 0.1,
+         'values': [mean - 0.01, mean, mean + 0.01]}
+        for how, mean in (('none', 0.5), ('fosr', 0.8), ('random', 0.79))
     ]  # fmt: skip
     cells.append({'model': 'chance', 'mean': 0.2})
     result = {
@@ -108,7 +108,8 @@ def test_a_sweep_has_a_line_for_each_cell():
     shown = by_size.show(result).splitlines()
     assert shown[2:] == [
         '| gcn | 0.50 ± 0.10 | 0.50 ± 0.10 |',
-        '| gcn + fosr | 0.50 ± 0.10 | 0.50 ± 0.10 |',
+        '| gcn + fosr | **0.80 ± 0.10** | **0.80 ± 0.10** |',
+        '| gcn + random | **0.79 ± 0.10** | **0.79 ± 0.10** |',
         '| chance | 0.20 | 0.20 |',
         '',
         '| hops | 4 | 8 |',
@@ -118,17 +119,25 @@ def test_a_sweep_has_a_line_for_each_cell():
 
 
 def test_accuracy_on_what_was_trained_on_is_shown_where_asked():
-    cell = {'model': 'gcn', 'mean': 0.5, 'half_width': 0.1, 'values': [0.5],
-            'train_mean': 1.0}  # fmt: skip
-    cells = [cell, {'model': 'chance', 'mean': 0.25}]
+    cells = [
+        {'model': 'gcn', 'mean': 0.5, 'half_width': 0.1,
+         'values': [0.4, 0.6], 'train_mean': 0.3, 'train_values': [0.2, 0.4]},
+        {'model': 'gin', 'mean': 0.5, 'half_width': 0.1,
+         'values': [0.4, 0.6], 'train_mean': 1.0, 'train_values': [1.0, 1.0]},
+        {'model': 'chance', 'mean': 0.25},
+    ]  # fmt: skip
     result = {
         'axis': 'depth', 'cells': {'2': cells}, 'shows_train': True,
         'graphs': {},
     }  # fmt: skip
     assert by_size.show(result).splitlines()[2:] == [
-        '| gcn | 0.50 ± 0.10 (1.00) |',
+        # Two values do not tell 0.3 from 1.
+        '| gcn | **0.50 ± 0.10** (**0.30**) |',
+        '| gin | **0.50 ± 0.10** (**1.00**) |',
         '| chance | 0.25 |',
     ]
+    cells[0]['train_values'] = [0.3, 0.3]
+    assert '| gcn | **0.50 ± 0.10** (0.30) |' in by_size.show(result)
 
 
 def test_hops_of_a_ring():
@@ -188,10 +197,11 @@ def test_a_leaderboard_is_kept_with_its_tables(tmp_path, monkeypatch, capsys):
     (tmp_path / 'summary.json').write_text(json.dumps(summary))
     monkeypatch.setattr(
         sys, 'argv',
-        ['leaderboard', '--run', str(tmp_path), '--results', str(tmp_path)],
+        ['leaderboard', '--run', str(tmp_path), '--results', str(tmp_path),
+         '--name', 'mine'],
     )  # fmt: skip
     leaderboard.main()
-    kept = json.loads((tmp_path / 'gnn_leaderboard.json').read_text())
+    kept = json.loads((tmp_path / 'gnn_mine.json').read_text())
     assert kept == by_size.rounded(summary)
     shown = capsys.readouterr().out
     assert leaderboard.show(kept) in shown
@@ -205,6 +215,6 @@ def test_a_leaderboard_is_kept_with_its_tables(tmp_path, monkeypatch, capsys):
     )
     assert f'| fosr | {middle:+.1f} ({better} ▲, ' in shown
     assert f'of {len(of_fosr)}) |' in shown
-    assert (tmp_path / 'gnn_leaderboard.png').stat().st_size > 1000
-    markdown = (tmp_path / 'gnn_leaderboard.md').read_text()
+    assert (tmp_path / 'gnn_mine.png').stat().st_size > 1000
+    markdown = (tmp_path / 'gnn_mine.md').read_text()
     assert markdown.startswith('# Leaderboard')

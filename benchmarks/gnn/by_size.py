@@ -21,8 +21,9 @@ from torch_geometric.data import Data
 
 from gnnbridge.bench.cells import Cell, Effort, Suite
 from gnnbridge.bench.materials import Materials
-from gnnbridge.bench.runner import run_suite
+from gnnbridge.bench.runner import Run, run_suite
 from gnnbridge.bench.search import draw as draw_settings
+from gnnbridge.bench.statistics import best_group
 from gnnbridge.bench.summary import machine, summarize
 
 RESULTS = Path(__file__).parents[1] / 'results'
@@ -86,7 +87,7 @@ def main(sweep: Sweep, about: str) -> None:
         suite = Suite(sweep.name, cells, effort)
         run = run_suite(suite, path, jobs=asked.jobs, materials=materials)
         summary = summarize(run, suite, materials)
-        found[label] = [_short(cell) for cell in summary['cells']]
+        found[label] = [_short(cell, run) for cell in summary['cells']]
         chance = summary['tasks'][sweep.task]['chance']
         found[label].append({'model': 'chance', 'mean': chance})
         for name, of_graph in sweep.graphs.items():
@@ -144,12 +145,19 @@ def _of_graphs(
     ]
 
 
-def _short(cell: Record) -> Record:
+def _short(cell: Record, run: Run) -> Record:
     kept = (
         'model', 'rewiring', 'mean', 'half_width', 'values', 'train_mean',
         'parameters', 'failed',
     )  # fmt: skip
-    return {name: cell[name] for name in kept}
+    of = Cell(cell['task'], cell['model'], cell['rewiring'])
+    by_seed = {
+        trial.job.seed: trial.train
+        for trial in run.trials
+        if trial.job.cell == of and trial.job.stage == 'final'
+    }
+    values = [by_seed[seed] for seed in sorted(by_seed)]
+    return {**{name: cell[name] for name in kept}, 'train_values': values}
 
 
 def rounded(value: Any) -> Any:
@@ -178,12 +186,15 @@ def _name(cell: Record) -> str:
 def show(result: Record) -> str:
     """A line for each model, a column for each size: mean ± half width.
 
-    Below it, what was measured of the graphs by rewiring.
+    In bold the best of a size and all that are not significantly worse. Below
+    it, what was measured of the graphs by rewiring.
     """
-    rows = [
-        [name, *(_shown(cell, result['shows_train']) for cell in cells)]
-        for name, cells in series(result).items()
+    columns = [
+        _column(cells, result['shows_train'])
+        for cells in result['cells'].values()
     ]
+    names = list(series(result))
+    rows = [list(row) for row in zip(names, *columns, strict=True)]
     tables = [table([result['axis'], *result['cells']], rows)]
     for name, by_rewiring in result['graphs'].items():
         rows = [
@@ -194,12 +205,28 @@ def show(result: Record) -> str:
     return '\n\n'.join(tables)
 
 
-def _shown(cell: Record, shows_train: bool) -> str:
-    text = f'{cell["mean"]:.2f}'
-    if 'values' not in cell:
-        return text
-    text += f' ± {cell["half_width"]:.2f}'
-    return f'{text} ({cell["train_mean"]:.2f})' if shows_train else text
+def _column(cells: Sequence[Record], shows_train: bool) -> list[str]:
+    best = _best(cells, 'values')
+    fitted = _best(cells, 'train_values') if shows_train else []
+    texts = []
+    for cell in cells:
+        text = f'{cell["mean"]:.2f}'
+        if 'values' in cell:
+            text = _marked(f'{text} ± {cell["half_width"]:.2f}', cell, best)
+        if 'values' in cell and shows_train:
+            train = _marked(f'{cell["train_mean"]:.2f}', cell, fitted)
+            text = f'{text} ({train})'
+        texts.append(text)
+    return texts
+
+
+def _best(cells: Sequence[Record], of: str) -> list[str]:
+    values = {_name(cell): cell[of] for cell in cells if of in cell}
+    return best_group(values, higher_is_better=True)
+
+
+def _marked(text: str, cell: Record, best: Sequence[str]) -> str:
+    return f'**{text}**' if _name(cell) in best else text
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -209,7 +236,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def draw(result: Record, path: Path) -> None:
-    """Accuracy against size, in one panel or two.
+    """Accuracy against size, in one panel or more.
 
     Models alone and with rewiring, where any stands with and without; new
     graphs and those that were trained on, where both are shown.

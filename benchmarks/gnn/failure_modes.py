@@ -64,7 +64,8 @@ def main() -> None:
     work = [(name, seed) for seed in seeds for name in names]
     # What was trained with other settings is not taken for the same.
     steps = 2 if asked.tiny else STEPS
-    folder = asked.runs / f'failure_modes-{steps}-{BUDGET}-{BATCH_NODES}'
+    settings = f'{steps}-{BUDGET}-{LAYERS}-{BATCH_NODES}'
+    folder = asked.runs / f'failure_modes-{settings}'
     for name, seed in (progress := tqdm(work)):
         progress.set_postfix_str(f'{name}, seed {seed}')
         file = folder / f'{name}-{seed}.json'

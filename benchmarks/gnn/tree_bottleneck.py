@@ -19,7 +19,7 @@ from gnnbridge.bench.cells import Effort
 
 show = by_size.show
 MODELS = ('gcn', 'gin', 'gatv2', 'gps')
-TREES = 32  # of a batch; with 8 nobody learns depth 5 in 10000 steps
+TREES = 32  # of a batch
 SWEEP = Sweep(
     name='tree_bottleneck',
     task='tree_neighbors',
