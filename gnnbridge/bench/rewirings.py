@@ -113,6 +113,10 @@ def _count(data: Data, share: float) -> int:
     return max(round(share * int(data.num_nodes or 0)), 1)
 
 
+def _random(data: Data, share: float, seed: int) -> RandomEdges:
+    return RandomEdges(_count(data, share), seed=seed)
+
+
 def _diffusion(data: Data, alpha: float, seed: int) -> Diffusion:
     """With twice as many edges as there are."""
     degree = data.edge_index.size(1) / max(int(data.num_nodes or 0), 1)
@@ -143,7 +147,15 @@ REWIRINGS: dict[str, RewiringKind] = {
         'As many edges drawn at random: a control for the methods below.',
         _SHARES,
         _EDGES,
-        lambda data, share, seed: RandomEdges(_count(data, share), seed=seed),
+        _random,
+    ),
+    'random_relation': RewiringKind(
+        'The same edges as a relation of their own: a control for the methods '
+        'below that have relations.',
+        _SHARES,
+        _EDGES,
+        _random,
+        relations=2,
     ),
     'fosr': RewiringKind(
         'First-order spectral rewiring (arXiv 2210.11790).',

@@ -110,8 +110,25 @@ def test_complete_refuses_a_graph_that_is_too_large():
         rewired('complete', Splits([data], [], []), 1)
 
 
+def test_random_edges_with_and_without_a_relation_are_the_same():
+    data = graph(20, 3)
+    for seed in (0, 1):
+        new, apart = (
+            rewired(name, three(data), 0.5, seed)[0].train[0]
+            for name in ('random', 'random_relation')
+        )
+        assert torch.equal(new.edge_index, apart.edge_index)
+        assert 'edge_type' not in new
+        own = edges(data)
+        for edge, kind in zip(
+            apart.edge_index.T.tolist(), apart.edge_type.tolist(), strict=True
+        ):
+            assert (tuple(edge) in own) == (kind == 0)
+
+
 @pytest.mark.parametrize(
-    'name', ['random', 'fosr', 'gtr', 'sdrf', 'borf', 'afrc']
+    'name',
+    ['random', 'random_relation', 'fosr', 'gtr', 'sdrf', 'borf', 'afrc'],
 )
 def test_strength_is_the_number_of_added_edges(name):
     data = graph(20, 3)
