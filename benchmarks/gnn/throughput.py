@@ -10,7 +10,9 @@ are those of the CPU, medians over rounds in which every model makes one step,
 in one process, so that ours and PyG's ``TransformerConv`` and ``GPSConv``
 alternate. Memory is what the first step adds to a fresh process, in which a
 small graph was run before. Past 10,000 nodes a model is run only if what it
-needed at smaller sizes says that it can be: GPS compares all pairs of nodes.
+needed at smaller sizes says that it can be. One whose step takes longer than
+five minutes by that makes a single one, whose memory and seconds are both
+told: GPS, which compares all pairs of nodes, about half an hour of it.
 Writes benchmarks/results/gnn_throughput.json.
 """
 
@@ -55,8 +57,9 @@ PEERS = ('transformer_conv', 'gps')
 WARM_UP = 512
 # Sizes up to this are run without a prediction.
 SAFE = 10_000
-# Seconds for the rounds of a size, and those of one step that are too many.
-ROUNDS, LONGEST = 60.0, 300.0
+# Seconds for the rounds of a size; of a step that is made once; of one that is
+# not made.
+ROUNDS, LONG, LONGEST = 60.0, 300.0, 3600.0
 # The share of the free memory that a step may need.
 SHARE = 0.8
 
@@ -99,22 +102,31 @@ class Step:
         return loss.detach()
 
 
-def growth(name: str, nodes: int) -> int:
-    """Bytes that the first step adds to this process."""
+def growth(name: str, nodes: int) -> tuple[int, float]:
+    """Bytes that the first step adds to this process, and its CPU seconds."""
     torch.set_num_threads(1)
     step, data = Step(name), graph(nodes)
     step(graph(WARM_UP))
     # What the C library has kept would serve the step unseen.
     if sys.platform == 'linux':
         ctypes.CDLL('libc.so.6').malloc_trim(0)
-    return measure_growth(lambda: step(data))
+    took: list[float] = []
+    added = measure_growth(lambda: took.append(clocked(step, data)))
+    return added, took[0]
 
 
-def peak(name: str, nodes: int) -> int:
+def peak(name: str, nodes: int) -> tuple[int, float]:
     """The same of a fresh process, in which everything is imported."""
     fresh = multiprocessing.get_context('forkserver')
     with ProcessPoolExecutor(1, mp_context=fresh) as pool:
         return pool.submit(growth, name, nodes).result()
+
+
+def clocked(step: Step, data: Data) -> float:
+    """CPU seconds of a step."""
+    start = time.process_time()
+    step(data)
+    return time.process_time() - start
 
 
 def seconds(
@@ -123,18 +135,13 @@ def seconds(
     """CPU seconds of a step of each model, by round."""
     data = graph(nodes)
     steps = {name: Step(name) for name in names}
-
-    def clocked(step: Step) -> float:
-        start = time.process_time()
-        step(data)
-        return time.process_time() - start
-
-    first = sum(clocked(step) for step in tqdm(steps.values(), leave=False))
+    each = tqdm(steps.values(), leave=False)
+    first = sum(clocked(step, data) for step in each)
     rounds = int(min(max(limit / max(first, 1e-9), 3), 20))
     times: dict[str, list[float]] = {name: [] for name in names}
     for _ in tqdm(range(rounds), f'{nodes} nodes', leave=False):
         for name, step in steps.items():
-            times[name].append(clocked(step))
+            times[name].append(clocked(step, data))
     return times
 
 
@@ -164,10 +171,16 @@ def refusal(name: str, nodes: int, done: dict[int, Any]) -> str | None:
     room = predicted({n: row['bytes'] for n, row in rows.items()}, nodes)
     if room > SHARE * free_memory():
         return f'out of memory (predicted {room / 2**30:.0f} GiB)'
-    step = predicted({n: row['seconds'] for n, row in rows.items()}, nodes)
+    step = predicted_seconds(name, nodes, done)
     if step > LONGEST:
         return f'too slow (predicted {step / 60:.0f} min a step)'
     return None
+
+
+def predicted_seconds(name: str, nodes: int, done: dict[int, Any]) -> float:
+    """CPU seconds of a step at a size, by what smaller ones needed."""
+    known = {size: row[name]['seconds'] for size, row in done.items()}
+    return predicted(known, nodes)
 
 
 def free_memory() -> int:
@@ -194,10 +207,14 @@ def measure(
             found[name] = {'not_run': reason}
             continue
         try:
-            found[name] = {'bytes': peak(name, nodes)}
+            added, took = peak(name, nodes)
         except BrokenProcessPool:
             found[name] = {'not_run': 'out of memory'}
-    runs = [name for name in names if 'bytes' in found[name]]
+            continue
+        found[name] = {'bytes': added}
+        if nodes > SAFE and predicted_seconds(name, nodes, done) > LONG:
+            found[name] |= {'seconds': took, 'rounds': [round(took, 5)]}
+    runs = [name for name in names if set(found[name]) == {'bytes'}]
     for name, times in seconds(runs, nodes, ROUNDS).items():
         found[name] |= {
             'seconds': statistics.median(times),
@@ -210,11 +227,8 @@ def ratios(found: dict[str, Any]) -> dict[str, Any]:
     """How many times as much the peers need as ours, at one size."""
     return {
         f'{ours} beside {peer}': {
-            'times_as_fast': statistics.median(
-                other / own
-                for own, other in zip(
-                    found[ours]['rounds'], found[peer]['rounds'], strict=True
-                )
+            'times_as_fast': times_as_fast(
+                found[ours]['rounds'], found[peer]['rounds']
             ),
             'memory': found[peer]['bytes'] / found[ours]['bytes'],
         }
@@ -222,6 +236,13 @@ def ratios(found: dict[str, Any]) -> dict[str, Any]:
         for peer in PEERS
         if 'rounds' in found[ours] and 'rounds' in found[peer]
     }
+
+
+def times_as_fast(own: list[float], other: list[float]) -> float:
+    """The median over rounds, or of a single step beside the median round."""
+    if len(other) == 1:
+        return other[0] / statistics.median(own)
+    return statistics.median(b / a for a, b in zip(own, other, strict=True))
 
 
 def run(
@@ -298,13 +319,16 @@ def _cell(found: dict[str, Any]) -> str:
         return str(found['not_run'])
     took = found['seconds']
     time_ = f'{1000 * took:.3g} ms' if took < 1 else f'{took:.3g} s'
-    return f'{time_}, {found["bytes"] / 2**20:,.0f} MiB'
+    once = ' (one step)' if len(found['rounds']) == 1 else ''
+    return f'{time_}{once}, {found["bytes"] / 2**20:,.0f} MiB'
 
 
 def _ratio(found: dict[str, float] | None) -> str:
     if found is None:
         return ''
-    return f'{found["times_as_fast"]:.2g}, {found["memory"]:.2g} times'
+    fast = found['times_as_fast']
+    digits = f'{fast:.0f}' if fast >= 100 else f'{fast:.2g}'
+    return f'{digits}, {found["memory"]:.2g} times'
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:

@@ -59,7 +59,8 @@ def test_what_cannot_be_run_is_not(throughput, monkeypatch):
 
     assert refused(7e-5, 2e-3) is None
     assert refused(41e-5, 1e-3) == 'out of memory (predicted 41 GiB)'
-    assert refused(7e-5, 12e-3) == 'too slow (predicted 20 min a step)'
+    assert refused(7e-5, 12e-3) is None
+    assert refused(7e-5, 42e-3) == 'too slow (predicted 70 min a step)'
     stopped = {10**3: {'m': {}}, 10**5: {'m': {'not_run': 'too slow'}}}
     said = throughput.refusal('m', 10**6, stopped)
     assert said == 'not run (nor at 100,000 nodes)'
@@ -73,9 +74,9 @@ def test_sizes_that_are_predicted_bring_those_they_are_predicted_by(
     def measure(names, nodes, done):
         seen[nodes] = sorted(done)
         return {
-            name: {'not_run': 'too slow (predicted 9 min a step)'}
+            name: {'not_run': 'too slow (predicted 70 min a step)'}
             if (name, nodes) == ('gps', 100_000)
-            else {'bytes': nodes * 2**10, 'seconds': 0.25, 'rounds': [0.25]}
+            else {'bytes': nodes * 2**10, 'seconds': 0.25, 'rounds': [0.25] * 3}
             for name in names
         }
 
@@ -91,7 +92,8 @@ def test_sizes_that_are_predicted_bring_those_they_are_predicted_by(
     )
     gps = next(line for line in lines if '`gps`' in line)
     assert gps.endswith(
-        '| 250 ms, 1 MiB | 250 ms, 10 MiB | too slow (predicted 9 min a step) |'
+        '| 250 ms, 1 MiB | 250 ms, 10 MiB | '
+        'too slow (predicted 70 min a step) |'
     )
     assert len(lines) == 2 + 12
     assert '| differential beside gps | 1, 1 times | 1, 1 times |  |' in second
@@ -101,7 +103,7 @@ def test_models_that_cannot_run_are_named_and_left_out(throughput, monkeypatch):
     def peak(name, nodes):
         if name == 'gps':
             raise throughput.BrokenProcessPool
-        return 1000
+        return 1000, 0.5
 
     monkeypatch.setattr(throughput, 'peak', peak)
     monkeypatch.setattr(throughput, 'ROUNDS', 0.0)
@@ -110,3 +112,38 @@ def test_models_that_cannot_run_are_named_and_left_out(throughput, monkeypatch):
     assert found['sage']['bytes'] == 1000
     _, middle, _ = sorted(found['sage']['rounds'])
     assert found['sage']['seconds'] == pytest.approx(middle, abs=1e-5)
+
+
+def test_a_step_that_takes_long_is_made_once(throughput, monkeypatch):
+    took = {'sage': 2.0, 'gps': 400.0}
+    monkeypatch.setattr(throughput, 'peak', lambda name, _: (1000, took[name]))
+    monkeypatch.setattr(
+        throughput,
+        'seconds',
+        lambda names, *_: {name: [1.0, 2.0, 3.0] for name in names},
+    )
+    done = {
+        n: {
+            name: {'bytes': n, 'seconds': t * n / 1e5}
+            for name, t in took.items()
+        }
+        for n in (1000, 10_000)
+    }
+    found = throughput.measure(('sage', 'gps'), 100_000, done)
+    assert found['sage']['rounds'] == [1.0, 2.0, 3.0]
+    assert found['gps']['rounds'] == [400.0]
+    assert found['gps']['seconds'] == 400.0
+    beside = throughput.times_as_fast(
+        found['sage']['rounds'], found['gps']['rounds']
+    )
+    assert beside == 200.0
+
+
+def test_rounds_are_compared_one_by_one(throughput):
+    assert throughput.times_as_fast([1.0, 2.0, 4.0], [3.0, 4.0, 20.0]) == 3.0
+
+
+def test_memory_and_seconds_of_a_fresh_process(throughput):
+    added, took = throughput.peak('sage', 200)
+    assert added >= 0
+    assert 0 < took < 60
