@@ -50,7 +50,11 @@ def every_arm():
         *experiments.histories(True).values(),
         *experiments.histories(False).values(),
         *experiments.sizes().values(),
-        *experiments.equal_compute().values(),
+        *experiments.retrieval_at_equal_compute().values(),
+        *experiments.pauses_at_equal_compute().values(),
+        *experiments.prose_at_equal_compute().values(),
+        *experiments.backcopy_at_equal_compute().values(),
+        *experiments.shapes_at_equal_compute().values(),
         *experiments.remedies_on_backcopy().values(),
         *experiments.remedies_on_retrieval().values(),
     ]

@@ -21,7 +21,7 @@ from gnnbridge.bench.cells import Effort
 
 show = by_size.show
 MODELS = ('gcn', 'gin', 'sage', 'gatv2', 'graph_transformer', 'gps')
-REWIRINGS = ('complete', 'virtual_node', 'fosr', 'random_relation', 'random')
+REWIRINGS = ('complete', 'virtual_node', 'fosr', 'random')
 
 
 def hops(graph: Data) -> float:

@@ -100,12 +100,9 @@ class Arm:
                 seed, runs
             )
         steps = self.steps or self.task.steps
-        streams = self.task.streams(steps)
-        if self.prompt is not None:
-            streams = [_with_prompt(one, self.prompt) for one in streams]
         return train(
             self.first(seed, runs).train(),
-            StreamMixture(streams, seed),
+            StreamMixture(self.streams(), seed),
             self.directory(seed, runs),
             steps=steps,
             learning_rate=self.learning_rate or self.task.learning_rate,
@@ -116,6 +113,13 @@ class Arm:
             save_steps=250,
             logging_steps=min(50, steps),
         )
+
+    def streams(self) -> list[Stream]:
+        """What it is trained on."""
+        streams = self.task.streams(self.steps or self.task.steps)
+        if self.prompt is None:
+            return streams
+        return [_with_prompt(one, self.prompt) for one in streams]
 
     def at(self, rate: float) -> Arm:
         """The arm at one of its learning rates."""

@@ -1,124 +1,225 @@
-"""Does differential attention help at equal compute?
+"""What is left of each difference at equal compute?
 
     python benchmarks/paper/equal_compute.py
 
-A step with differential attention costs more than one with softmax attention.
-Here the difference is given back: softmax decoders are trained for 1.5 and 2
-times the steps, differential ones without history for 1.25 times the steps of
-those with history. Measures the CPU time of a training step, what a whole run
-took by it, and answers by number of bindings and under noise.
+In the other experiments arms have equal steps. Here what a remedy costs more
+is given back: decoders without one are trained for more steps, and every
+remedy is held against them at the compute that it took itself, by the CPU time
+of a training step. Shapes are compared at equal numbers of operations, the
+narrow and the shallow ones trained for up to ten times the steps.
 """
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from answering import accuracy, fidelity
-from arms import Arm, baseline
-from drawing import by_length, palette, plt, points, save
-from experiments import equal_compute
+import experiments
+from answering import FEW, accuracy, fidelity
+from arms import Arm
+from compute import operations, step_over, steps_over_usual
+from differential_history import on_text
+from equal_compute_figure import draw
+from matched import beyond_plain, compute, figure, operations_over
 from running import Case, Experiment, cell, main, table
-from tasks import RETRIEVAL
-from torch import Generator
+from sink_ablation import measure as backcopy_measure
+from tasks import BACKCOPY
 from transformers import PreTrainedModel
 
-# A step near the end of training, where sequences are longest.
-_STEP = RETRIEVAL.steps - 11
+Measure = Callable[[PreTrainedModel, int], dict[str, Any]]
 
 
-def measure(arm: Arm) -> Any:
-    """What is measured of the decoders of an arm."""
-    steps = (arm.steps or RETRIEVAL.steps) / RETRIEVAL.steps
+@dataclass(frozen=True)
+class Group:
+    """Arms of one task, the plain one first.
+
+    Attributes:
+        title: What the table is of.
+        arms: The arms by name.
+        measure: From an arm to what is measured of its decoders.
+        columns: Key, name and digits of the figures in the table.
+        beside: Of these, the one that is held against plain decoders at the
+            same compute.
+    """
+
+    title: str
+    arms: dict[str, Arm]
+    measure: Callable[[Arm], Measure]
+    columns: dict[str, tuple[str, int]]
+    beside: str
+
+
+def on_retrieval(arm: Arm) -> Measure:
+    """Answers and last states."""
+    return lambda model, seed: {**accuracy(model), **fidelity(model)}
+
+
+def on_prose(arm: Arm) -> Measure:
+    """Losses."""
+    return on_text
+
+
+def on_backcopy(arm: Arm) -> Measure:
+    """Losses, sinks and mixing, after the last block."""
+    measure = backcopy_measure(arm.task is BACKCOPY, arm.prompt)
 
     def measured(model: PreTrainedModel, seed: int) -> dict[str, Any]:
-        ratio = step_over_softmax(model)
+        found = measure(model, seed)
         return {
-            'steps_over_usual': steps,
-            'step_over_softmax': ratio,
-            'run_over_softmax': ratio * steps,
-            **accuracy(model),
-            **fidelity(model),
+            'loss': found['loss'],
+            'largest_score': max(found['largest_score']),
+            **{
+                key: found[key][-1]
+                for key in ('spread', 'residual', 'effective_rank')
+            },
         }
 
     return measured
 
 
-def step_over_softmax(model: PreTrainedModel) -> float:
-    """CPU time of a training step over that of the softmax decoder.
+_ANSWERS = {
+    'accuracy/16': ('16 bindings', 2),
+    'accuracy/31': ('31 bindings', 2),
+    'under_noise/16': ('16, noise', 2),
+    'under_noise/31': ('31, noise', 2),
+    'nearest/16': ('nearest neighbour, 16', 2),
+}
+GROUPS = {
+    'retrieval': Group(
+        'Retrieval',
+        experiments.retrieval_at_equal_compute(),
+        on_retrieval,
+        _ANSWERS,
+        'under_noise/31',
+    ),
+    'pauses': Group(
+        'Retrieval, trained on with pauses',
+        experiments.pauses_at_equal_compute(),
+        on_retrieval,
+        _ANSWERS,
+        'under_noise/31',
+    ),
+    'prose': Group(
+        'Prose',
+        experiments.prose_at_equal_compute(),
+        on_prose,
+        {
+            'loss': ('nats per byte', 3),
+            'beyond_training': ('beyond the trained length', 3),
+        },
+        'loss',
+    ),
+    'backcopy': Group(
+        'Bigram-Backcopy',
+        experiments.backcopy_at_equal_compute(),
+        on_backcopy,
+        {
+            'loss': ('loss', 3),
+            'largest_score': ('sink score', 2),
+            'residual': ('residual to rank one', 2),
+            'effective_rank': ('effective rank', 1),
+            'spread': ('spread of a change', 4),
+        },
+        'spread',
+    ),
+}
 
-    The least of seven each, taken in turn, so that whatever else the machine
-    does meets both.
-    """
-    generator = Generator().manual_seed(0)
-    streams = RETRIEVAL.streams(RETRIEVAL.steps)
-    batches = [stream.draw(_STEP, generator) for stream in streams]
-    config = model.config
-    like = replace(
-        baseline(RETRIEVAL),
-        layers=config.num_hidden_layers,
-        width=config.hidden_size,
-        heads=config.num_attention_heads,
-    )
-    softmax = like.first(0, Path()).train()
-    times: dict[bool, list[float]] = {True: [], False: []}
-    model.train()
-    for _ in range(7):
-        for own, one in ((True, model), (False, softmax)):
-            start = time.process_time()
-            for batch in batches:
-                one(**batch, use_cache=False).loss.backward()
-            times[own].append(time.process_time() - start)
-    model.zero_grad()
-    model.eval()
-    return min(times[True]) / min(times[False])
+
+def on_shapes(arm: Arm) -> Measure:
+    """Answers of half as many bindings, and what training took."""
+    return lambda model, seed: {
+        **accuracy(model, FEW),
+        **fidelity(model, FEW),
+        'steps_over_usual': steps_over_usual(arm),
+        'operations_of_a_step': operations(arm, model),
+    }
+
+
+def with_cost(group: Group, arm: Arm) -> Measure:
+    """What a group measures of an arm, and what its training took."""
+    measure = group.measure(arm)
+    base = next(iter(group.arms.values()))
+    return lambda model, seed: {
+        'steps_over_usual': steps_over_usual(arm),
+        'step_over_plain': step_over(base, arm, model),
+        **measure(model, seed),
+    }
 
 
 def cases() -> dict[str, list[Case]]:
-    """Retrieval alone, where differential attention helps."""
+    """Remedies by task, and shapes."""
+    shapes = experiments.shapes_at_equal_compute()
     return {
-        'retrieval': [
-            Case(name, arm, measure(arm))
-            for name, arm in equal_compute().items()
-        ]
+        **{
+            key: [
+                Case(name, arm, with_cost(group, arm))
+                for name, arm in group.arms.items()
+            ]
+            for key, group in GROUPS.items()
+        },
+        'shapes': [
+            Case(name, arm, on_shapes(arm)) for name, arm in shapes.items()
+        ],
     }
 
 
 def show(result: dict[str, Any]) -> str:
-    """One line for each arm."""
+    """A table for each task, and one for the shapes."""
+    found = result['groups']
+    parts = [_of_remedies(group, found[k]) for k, group in GROUPS.items()]
+    return '\n\n'.join([*parts, _of_shapes(found['shapes'])])
+
+
+def _of_remedies(group: Group, found: dict[str, Any]) -> str:
+    name, digits = group.columns[group.beside]
     heads = [
-        '', 'steps', 'CPU time of a step', 'of the run', '16 bindings',
-        '31 bindings', '16, noise', '31, noise', 'nearest neighbour, 16',
+        group.title, 'steps', 'CPU time of a step', 'of the run',
+        *(name for name, _ in group.columns.values()),
+        f'{name}: beyond plain ones at its compute',
     ]  # fmt: skip
     rows = []
-    for name, f in result['groups']['retrieval'].items():
-        cells = [
-            f'{f[key]["mean"]:.2f}x'
-            for key in (
-                'steps_over_usual', 'step_over_softmax', 'run_over_softmax'
-            )
-        ]  # fmt: skip
-        for key in ('accuracy', 'under_noise'):
-            cells += [cell(f[key][n]) for n in ('16', '31')]
-        rows.append([name, *cells, cell(f['nearest']['16'])])
+    for arm, figures in found.items():
+        step = figures['step_over_plain']['mean']
+        took = [figures['steps_over_usual']['mean'], step, compute(found, arm)]
+        cells = [f'{one:.2f}x' for one in took]
+        cells += [
+            cell(figure(figures, key), places)
+            for key, (_, places) in group.columns.items()
+        ]
+        more = beyond_plain(found, arm, group.beside)
+        rows.append([arm, *cells, f'{_sign(more["mean"])}{cell(more, digits)}'])
     return table(heads, rows)
 
 
-def draw(result: dict[str, Any], path: Path) -> None:
-    """Answers by number of bindings, and of the most by seed."""
-    figure, row = plt.subplots(1, 3, figsize=(17, 4.5), layout='constrained')
-    found = result['groups']['retrieval']
-    colors = palette(len(found))
-    by_length(row[0], found, 'accuracy', colors)
-    row[0].set_ylabel('right answers')
-    by_length(row[1], found, 'under_noise', colors)
-    row[1].set_ylabel('right answers under noise')
-    most = {name: f['under_noise'] for name, f in found.items()}
-    points(row[2], most, '31', colors)
-    row[2].set_xlabel('right answers under noise, 31 bindings')
-    save(figure, path)
+def _sign(value: float) -> str:
+    return '+' if value > 0 else ''
+
+
+def _of_shapes(found: dict[str, Any]) -> str:
+    heads = [
+        'Shapes: layers x width', 'steps', 'operations', 'rate', '8 bindings',
+        '16 bindings', '8, noise', '16, noise', 'nearest neighbour, 8',
+    ]  # fmt: skip
+    rows = []
+    for row, factors in experiments.EQUAL_OPERATIONS.items():
+        base = found[list(factors)[-1]]
+        for name, factor in factors.items():
+            for steps in dict.fromkeys((1.0, factor)):
+                f = found[experiments.with_steps(name, steps)]
+                rates = f['loss_at_rate']
+                rows.append([
+                    f'{row}: {name}',
+                    f'{steps:g}x',
+                    f'{operations_over(f, base):.2f}x',
+                    min(rates, key=lambda rate: rates[rate]['mean']),
+                    cell(f['accuracy']['8']),
+                    cell(f['accuracy']['16']),
+                    cell(f['under_noise']['8']),
+                    cell(f['under_noise']['16']),
+                    cell(f['nearest']['8']),
+                ])  # fmt: skip
+    return table(heads, rows)
 
 
 if __name__ == '__main__':

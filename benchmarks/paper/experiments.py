@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from arms import Arm, baseline, remedied
 from tasks import (
     BACKCOPY,
@@ -37,6 +39,13 @@ SHAPES = {
     'depth at one size': ('1x96', '2x80', '3x64'),
 }
 RATES = (1.5e-3, 3e-3, 6e-3)
+# How many times the steps take as many operations (products of matrices) as
+# the last of a row does in the usual number of them.
+EQUAL_OPERATIONS = {
+    'narrow': {'3x16': 9.8, '3x32': 3.4, '3x64': 1.0},
+    'wide': {'3x64': 3.6, '3x128': 1.0},
+    'deep': {'1x64': 5.9, '2x64': 3.5, '8x64': 1.0},
+}
 HISTORIES = ('decay', 'layer', 'runway')
 # Of ordinary tokens; a sequence of Bigram-Backcopy without its first has 31.
 _PROMPT = 31
@@ -130,28 +139,92 @@ def pauses_from_scratch() -> dict[str, Arm]:
     }
 
 
-def longer(factor: float, remedy: Remedy | None = None) -> Arm:
-    """A decoder that is trained on retrieval for more steps than usual."""
+def longer(
+    factor: float, remedy: Remedy | None = None, task: Task = RETRIEVAL
+) -> Arm:
+    """A decoder that is trained for more steps than usual."""
     name = 'baseline' if remedy is None else remedy.name
     return Arm(
-        f'{name}-{factor:g}x',
-        RETRIEVAL,
-        remedy,
-        steps=round(factor * RETRIEVAL.steps),
+        f'{name}-{factor:g}x', task, remedy, steps=round(factor * task.steps)
     )
 
 
-def equal_compute() -> dict[str, Arm]:
-    """What differential attention costs, spent on more steps instead."""
-    known = histories(retrieval=True)
+def with_steps(name: str, factor: float) -> str:
+    """What an arm of that many times the steps is called."""
+    return name if factor == 1 else f'{name}, {factor:g} times the steps'
+
+
+def _softmax(task: Task, *factors: float) -> dict[str, Arm]:
+    """Decoders as they are, by the steps that they are trained for."""
     return {
-        'softmax': known['softmax'],
-        'softmax, 1.5 times the steps': longer(1.5),
-        'softmax, twice the steps': longer(2.0),
-        'differential': known['differential'],
-        'differential, 1.25 times the steps': longer(1.25, Differential()),
-        'with layer history': known['with layer history'],
+        'softmax': baseline(task),
+        **{with_steps('softmax', k): longer(k, task=task) for k in factors},
     }
+
+
+def _but(arms: dict[str, Arm], *names: str) -> dict[str, Arm]:
+    return {name: arm for name, arm in arms.items() if name not in names}
+
+
+def retrieval_at_equal_compute() -> dict[str, Arm]:
+    """Remedies, and what they cost spent on more steps of softmax instead."""
+    remedies = _but(remedies_on_retrieval(), 'none', 'pause')
+    return {
+        **_softmax(RETRIEVAL, 1.25, 1.5, 2.0),
+        **remedies,
+        with_steps('differential', 1.25): longer(1.25, Differential()),
+        'with layer history': histories(retrieval=True)['with layer history'],
+    }
+
+
+def pauses_at_equal_compute() -> dict[str, Arm]:
+    """Pauses that are trained on with, and more steps without them."""
+    steps = round(1.25 * CONTINUED_RETRIEVAL.steps)
+    more = replace(pauses_continued()['none'], name='none-1.25x', steps=steps)
+    return {
+        'none': pauses_continued()['none'],
+        with_steps('none', 1.25): more,
+        **_but(pauses_continued(), 'none'),
+    }
+
+
+def backcopy_at_equal_compute() -> dict[str, Arm]:
+    """What mixes less at equal steps, and more steps of softmax instead."""
+    kept = ('sink_logit', 'softmax_one', 'gated')
+    remedies = remedies_on_backcopy()
+    return {
+        **_softmax(BACKCOPY, 1.5),
+        **{name: remedies[name] for name in kept},
+    }
+
+
+def prose_at_equal_compute() -> dict[str, Arm]:
+    """Differential attention on prose, and more steps of softmax instead."""
+    kinds = histories(retrieval=False)
+    return {
+        **_softmax(TEXT, 1.5),
+        'differential': kinds['differential'],
+        'with layer history': kinds['with layer history'],
+    }
+
+
+def shapes_at_equal_compute() -> dict[str, Arm]:
+    """All shapes with the usual steps, and with as many operations each."""
+    found = {}
+    usual = sizes()
+    for row in EQUAL_OPERATIONS.values():
+        for name, factor in row.items():
+            found[name] = usual[name]
+            found[with_steps(name, factor)] = (
+                usual[name]
+                if factor == 1
+                else replace(
+                    usual[name],
+                    name=f'{name}-{factor:g}x',
+                    steps=round(factor * FEW_RETRIEVAL.steps),
+                )
+            )
+    return found
 
 
 def histories(retrieval: bool) -> dict[str, Arm]:
