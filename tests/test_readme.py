@@ -158,12 +158,14 @@ def test_the_tables_of_graph_tasks_are_their_results():
         benchmark = importlib.import_module(name)
         assert benchmark.show(json.loads(path.read_text())) in shown
         assert name == 'throughput' or f'gnn_{name}.png' in shown
-    stored = json.loads((folder / 'results' / 'gnn_stored.json').read_text())
     benchmark = importlib.import_module('leaderboard')
-    assert benchmark.show(stored) in shown
+    for name in ('stored', 'relations'):
+        path = folder / 'results' / f'gnn_{name}.json'
+        assert benchmark.show(json.loads(path.read_text())) in shown
+        assert f'gnn_{name}.png' in shown
 
 
-@pytest.mark.parametrize('name', ['leaderboard', 'stored'])
+@pytest.mark.parametrize('name', ['leaderboard', 'stored', 'relations'])
 def test_leaderboards_are_their_results(name):
     folder = ROOT / 'benchmarks' / 'results'
     summary = json.loads((folder / f'gnn_{name}.json').read_text())
