@@ -47,6 +47,16 @@ def test_shapes_of_a_row_take_as_many_operations(row):
     assert took == pytest.approx([took[-1]] * len(took), rel=0.04)
 
 
+def test_shapes_at_one_size_take_about_as_many_operations():
+    usual = experiments.sizes()
+    took = [
+        compute.operations(usual[name], usual[name].first(0, Path('nowhere')))
+        for name in experiments.SHAPES['depth at one size']
+    ]
+    assert max(took) / min(took) < 1.3
+    assert took == pytest.approx([took[-1]] * 3, rel=0.2)
+
+
 def test_steps_are_compared_with_those_of_the_task():
     assert compute.steps_over_usual(arms.baseline(tasks.RETRIEVAL)) == 1.0
     assert compute.steps_over_usual(experiments.longer(1.5)) == 1.5

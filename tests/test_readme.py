@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import re
 from pathlib import Path
+from statistics import median
 
+import matched
 import pytest
 
 from gnnbridge.bench.leaderboard import leaderboard
@@ -173,3 +176,75 @@ def test_leaderboards_are_their_results(name):
     assert summary['suite'] == 'default'
     assert summary['skipped'] == {}
     assert len(summary['seeds']) >= 5
+
+
+def test_runs_that_share_cells_found_the_same():
+    """What benchmarks/gnn/README.md says of edges with a relation."""
+    folder = ROOT / 'benchmarks' / 'results'
+    suite, again = (
+        {
+            (one['task'], one['model'], one['rewiring']): one['values']
+            for one in json.loads(path.read_text())['cells']
+        }
+        for path in (
+            folder / 'gnn_leaderboard.json',
+            folder / 'gnn_relations.json',
+        )
+    )
+    shared = suite.keys() & again.keys()
+    assert len(shared) == 48
+    assert all(suite[key] == again[key] for key in shared)
+    means = {key[1:]: sum(v) / len(v) for key, v in again.items()}
+    models = dict.fromkeys(model for model, _ in means)
+
+    def more(own, other):
+        return [100 * (means[m, own] - means[m, other]) for m in models]
+
+    placing = more('fosr', 'random_relation')
+    assert f'{median(more("random_relation", "random")):.1f}' == '2.2'
+    assert f'{median(placing):.1f}' == '3.2'
+    by_size = [f'{one:.1f}' for one in sorted(placing)]
+    assert by_size[:4] == ['-1.6', '-1.2', '0.4', '3.0']
+    assert by_size[-1] == '4.5'
+
+
+def test_decoders_that_were_trained_again_answer_alike():
+    """What benchmarks/paper/README.md says of figures of two sections."""
+    folder = ROOT / 'benchmarks' / 'results'
+    first, second = (
+        json.loads((folder / f'paper_{name}.json').read_text())['groups']
+        for name in ('all_remedies', 'equal_compute')
+    )
+    keys = {
+        'retrieval': (
+            'accuracy/16', 'accuracy/31', 'under_noise/16', 'under_noise/31',
+            'nearest/16',
+        ),
+        'backcopy': ('loss',),
+    }  # fmt: skip
+    beyond, count = [], 0
+    for group, shared in keys.items():
+        for name, found in second[group].items():
+            known = first[group].get('none' if name == 'softmax' else name)
+            for key in shared if known else ():
+                one, other = (matched.figure(x, key) for x in (found, known))
+                spread = math.hypot(one['deviation'], other['deviation'])
+                # Below a thousandth nothing is told apart.
+                if abs(one['mean'] - other['mean']) > max(spread, 1e-3):
+                    beyond.append((name, key))
+                count += 1
+    assert count == 49
+    assert beyond == [('differential', 'under_noise/31')]
+
+
+@pytest.mark.parametrize('folder', ['gnn', 'paper'])
+def test_links_within_a_page_lead_somewhere(folder):
+    page = (ROOT / 'benchmarks' / folder / 'README.md').read_text()
+    assert not re.search(r'\]\([^)]*\n', page)
+    heads = {
+        re.sub(r'[^\w -]', '', head.lower()).replace(' ', '-')
+        for head in re.findall(r'^#+ (.+)$', page, re.M)
+    }
+    links = set(re.findall(r'\]\(#([^)]+)\)', page))
+    assert links
+    assert links <= heads

@@ -141,9 +141,12 @@ def test_a_step_that_takes_long_is_made_once(throughput, monkeypatch):
 
 def test_rounds_are_compared_one_by_one(throughput):
     assert throughput.times_as_fast([1.0, 2.0, 4.0], [3.0, 4.0, 20.0]) == 3.0
+    # A single step on either side.
+    assert throughput.times_as_fast([4.0], [1.0, 2.0, 8.0]) == 0.5
 
 
 def test_memory_and_seconds_of_a_fresh_process(throughput):
-    added, took = throughput.peak('sage', 200)
-    assert added >= 0
-    assert 0 < took < 60
+    added, took = throughput.peak('sage', 5000)
+    # States of five layers, 77 numbers of each node, are kept for gradients.
+    assert added > 5 * 5000 * 77 * 4
+    assert took > 0
