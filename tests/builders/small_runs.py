@@ -6,6 +6,7 @@ of which the one of number ``RANK`` is killed while it draws step 4.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator
+from torch import Generator, distributed
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -125,6 +126,12 @@ def run_uneven(
 if __name__ == '__main__':
     out, steps, *dies = sys.argv[1:]
     rank = os.environ['RANK']
+    # What is registered first is called last.
+    atexit.register(
+        lambda: sys.stdout.write(
+            f'group open: {distributed.is_initialized()}\n'
+        )
+    )
     # What others than the first process start with is not what is trained.
     run_uneven(
         out,

@@ -56,6 +56,8 @@ def test_several_processes_train_what_one_trains(processes, alone, tmp_path):
     whole, losses = alone
     finished = start(processes, tmp_path, 6)
     assert finished.returncode == 0, finished.stderr[-3000:]
+    # An open group may abort a process at its end (torch 2.13).
+    assert finished.stdout.count('group open: False') == processes
     # The finished run is loaded by one.
     assert_same(run_uneven(tmp_path, 6), whole)
     for found, expected in zip(loss_history(tmp_path), losses, strict=True):

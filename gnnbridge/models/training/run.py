@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import distributed
 from transformers import PreTrainedModel, TrainingArguments
 
 from gnnbridge.models.training.checkpoints import (
@@ -52,7 +54,8 @@ def train(
     process that takes all rows, up to rounding. What the model itself draws,
     such as dropout, is other than in one process. All processes need to see
     the directory, in which the first one writes (each its own random state);
-    another number of them can go on with the run.
+    another number of them can go on with the run. A process group is made
+    unless there is one, for all runs of the process, and closed at its end.
 
     Args:
         model: The model, initialised; on any device but ``'meta'``. It is
@@ -110,6 +113,7 @@ def _trainer(
     steps: int,
     settings: Mapping[str, Any],
 ) -> MixtureTrainer:
+    had_group = _has_group()
     arguments = TrainingArguments(
         output_dir=str(directory),
         max_steps=steps,
@@ -131,9 +135,25 @@ def _trainer(
             **settings,
         },
     )
+    if _has_group() and not had_group:
+        atexit.register(_close_group)
     # One process has one GPU; several GPUs take several processes.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return MixtureTrainer(model=model, args=arguments, train_dataset=mixture)
+
+
+def _has_group() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def _close_group() -> None:
+    """Ends the threads of the process group while there is an interpreter.
+
+    One that still holds tensors when Python is gone aborts the process, now
+    and then, and with it a run that had been finished (torch 2.13, gloo).
+    """
+    if _has_group():
+        distributed.destroy_process_group()
 
 
 def _check(model: Any, steps: Any, settings: Mapping[str, Any]) -> None:
