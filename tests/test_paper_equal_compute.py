@@ -57,6 +57,23 @@ def test_shapes_at_one_size_take_about_as_many_operations():
     assert took == pytest.approx([took[-1]] * 3, rel=0.2)
 
 
+def test_widths_at_their_rates_are_decoders_of_the_shapes():
+    shapes = experiments.shapes_at_equal_compute()
+    found = experiments.widths_by_rate()
+    assert list(found) == [
+        '3x16', '3x16, 9.8 times the steps',
+        '3x32', '3x32, 3.4 times the steps',
+        '3x64', '3x64, 3.6 times the steps', '3x128',
+    ]  # fmt: skip
+    for name, arms_at in found.items():
+        assert tuple(arms_at) == shapes[name].rates
+        for rate, arm in arms_at.items():
+            assert arm.learning_rate == rate
+            # They are not trained twice.
+            place = shapes[name].at(rate).directory(1, Path())
+            assert arm.directory(1, Path()) == place
+
+
 def test_steps_are_compared_with_those_of_the_task():
     assert compute.steps_over_usual(arms.baseline(tasks.RETRIEVAL)) == 1.0
     assert compute.steps_over_usual(experiments.longer(1.5)) == 1.5

@@ -72,9 +72,24 @@ def test_every_arm_has_a_place_of_its_own():
         assert known == arm
 
 
-def test_the_learning_rate_is_that_of_the_least_loss(monkeypatch):
+@pytest.mark.parametrize(
+    ('losses', 'rate'),
+    [
+        ({1e-3: 2.0, 3e-3: 0.5, 6e-3: 1.0}, 3e-3),
+        # Near ties go to the lowest rate, whichever of them comes first.
+        ({1e-3: 0.0009, 3e-3: 0.0003, 6e-3: 0.0002}, 1e-3),
+        ({6e-3: 0.0009, 3e-3: 0.0001, 1e-3: 0.0004}, 1e-3),
+        ({1e-3: 0.0205, 3e-3: 0.0099, 6e-3: 0.0}, 3e-3),
+        ({1e-3: 1.83, 3e-3: 1.81, 6e-3: 1.84}, 3e-3),
+    ],
+)
+def test_the_lowest_of_the_best_learning_rates_is_chosen(losses, rate):
+    assert arms.chosen(losses) == rate
+
+
+def test_all_seeds_are_trained_at_the_chosen_rate(monkeypatch):
     given = []
-    losses = {1e-3: 2.0, 3e-3: 0.5, 6e-3: 1.0}
+    losses = {1e-3: 2.0, 3e-3: 0.5, 6e-3: 0.4999}
     monkeypatch.setattr(arms.Arm, 'losses', lambda self, runs: losses)
     monkeypatch.setattr(
         arms, 'train', lambda *args, **settings: given.append((args, settings))

@@ -237,6 +237,40 @@ def test_decoders_that_were_trained_again_answer_alike():
     assert beyond == [('differential', 'under_noise/31')]
 
 
+def test_widths_at_equal_operations():
+    """What benchmarks/paper/README.md says of widths at each learning rate."""
+    path = ROOT / 'benchmarks' / 'results' / 'paper_equal_compute.json'
+    found = json.loads(path.read_text())['groups']['rates']
+    rates = ('0.0015', '0.003', '0.006')
+
+    def right(name, bindings):
+        return [
+            found[f'{name} at {rate}']['under_noise'][bindings]
+            for rate in rates
+        ]
+
+    def best(name, bindings):
+        means = [one['mean'] for one in right(name, bindings)]
+        return f'{max(means):.2f}'
+
+    narrow, middle = '3x16, 9.8 times the steps', '3x32, 3.4 times the steps'
+    leads = []
+    for one, other in zip(right('3x64', '8'), right(narrow, '8'), strict=True):
+        both = zip(one['values'], other['values'], strict=True)
+        assert all(a > b for a, b in both)
+        leads.append(f'{one["mean"] - other["mean"]:.2f}')
+    assert leads == ['0.33', '0.15', '0.05']
+    shapes = (narrow, middle, '3x64')
+    assert [best(name, '8') for name in shapes] == ['0.92', '0.91', '0.97']
+    assert [best(name, '16') for name in shapes] == ['0.80', '0.78', '0.82']
+    usual = ('3x16', '3x32')
+    assert [best(name, '8') for name in usual] == ['0.59', '0.88']
+    assert [best(name, '16') for name in usual] == ['0.41', '0.68']
+    wide = '3x64, 3.6 times the steps'
+    assert [best(wide, '8'), best(wide, '16')] == ['0.97', '0.85']
+    assert [best('3x128', '8'), best('3x128', '16')] == ['0.99', '0.86']
+
+
 @pytest.mark.parametrize('folder', ['gnn', 'paper'])
 def test_links_within_a_page_lead_somewhere(folder):
     page = (ROOT / 'benchmarks' / folder / 'README.md').read_text()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,10 @@ from gnnbridge.models.training import (
 )
 from gnnbridge.remedies.base import Remedy
 
+# Nats. Runs that have learned a task end some thousandths apart, and which of
+# them comes first is another on another machine.
+_TIE = 0.01
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -40,8 +44,8 @@ class Arm:
         start: The arm whose trained decoders it starts from; new weights if
             None.
         learning_rate: That of the task if None.
-        rates: Learning rates to choose from: the one with the least loss at
-            the end of a run with seed 0.
+        rates: Learning rates to choose from, by the loss at the end of a run
+            with seed 0: see :func:`chosen`.
     """
 
     name: str
@@ -95,10 +99,7 @@ class Arm:
     def trained(self, seed: int, runs: Path) -> PreTrainedModel:
         """The trained decoder, from its last checkpoint if there is one."""
         if self.rates:
-            losses = self.losses(runs)
-            return self.at(min(losses, key=losses.__getitem__)).trained(
-                seed, runs
-            )
+            return self.at(chosen(self.losses(runs))).trained(seed, runs)
         steps = self.steps or self.task.steps
         return train(
             self.first(seed, runs).train(),
@@ -154,6 +155,12 @@ def _with_prompt(stream: Stream, prompt: int) -> Stream:
         return {**stream.draw(step, generator), 'prompt_length': prompt}
 
     return replace(stream, draw=draw)
+
+
+def chosen(losses: Mapping[float, float]) -> float:
+    """The lowest learning rate whose loss is the least, up to 0.01 nats."""
+    least = min(losses.values())
+    return min(rate for rate, loss in losses.items() if loss <= least + _TIE)
 
 
 def baseline(task: Task) -> Arm:

@@ -18,7 +18,7 @@ from answering import FEW, NOISE, accuracy, fidelity, influence, questions
 from drawing import by_length, lines, palette, plt, save
 from experiments import SHAPES, sizes
 from mixing import collapse
-from running import Case, Experiment, at, cell, main, table
+from running import Case, Experiment, at, cell, main, rate_of, table
 from transformers import PreTrainedModel
 
 
@@ -72,10 +72,9 @@ def show(result: dict[str, Any]) -> str:
     for group, names in SHAPES.items():
         for name in names:
             f = result['groups']['all'][name]
-            rates = f['loss_at_rate']
             cells = [
                 f'{f["parameters"]["mean"]:.0f}',
-                min(rates, key=lambda rate: rates[rate]['mean']),
+                f'{rate_of(f):g}',
                 cell(f['accuracy']['8']),
                 cell(f['accuracy']['16']),
                 cell(f['under_noise']['8']),

@@ -6,7 +6,8 @@ In the other experiments arms have equal steps. Here what a remedy costs more
 is given back: decoders without one are trained for more steps, and every
 remedy is held against them at the compute that it took itself, by the CPU time
 of a training step. Shapes are compared at equal numbers of operations, the
-narrow and the shallow ones trained for up to ten times the steps.
+narrow and the shallow ones trained for up to ten times the steps, and widths
+at every learning rate.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from answering import FEW, accuracy, fidelity
 from arms import Arm
 from compute import operations, step_over, steps_over_usual
 from differential_history import on_text
-from equal_compute_figure import draw
+from equal_compute_figure import at_rate, draw
 from matched import beyond_plain, compute, figure, operations_over
-from running import Case, Experiment, cell, main, table
+from running import Case, Experiment, cell, main, rate_of, table
 from sink_ablation import measure as backcopy_measure
 from tasks import BACKCOPY
 from transformers import PreTrainedModel
@@ -136,6 +137,11 @@ def on_shapes(arm: Arm) -> Measure:
     }
 
 
+def on_widths(model: PreTrainedModel, seed: int) -> dict[str, Any]:
+    """Answers alone."""
+    return accuracy(model, FEW)
+
+
 def with_cost(group: Group, arm: Arm) -> Measure:
     """What a group measures of an arm, and what its training took."""
     measure = group.measure(arm)
@@ -148,7 +154,7 @@ def with_cost(group: Group, arm: Arm) -> Measure:
 
 
 def cases() -> dict[str, list[Case]]:
-    """Remedies by task, and shapes."""
+    """Remedies by task, shapes, and widths by learning rate."""
     shapes = experiments.shapes_at_equal_compute()
     return {
         **{
@@ -161,14 +167,20 @@ def cases() -> dict[str, list[Case]]:
         'shapes': [
             Case(name, arm, on_shapes(arm)) for name, arm in shapes.items()
         ],
+        'rates': [
+            Case(at_rate(name, rate), arm, on_widths)
+            for name, arms in experiments.widths_by_rate().items()
+            for rate, arm in arms.items()
+        ],
     }
 
 
 def show(result: dict[str, Any]) -> str:
-    """A table for each task, and one for the shapes."""
+    """A table for each task, and two for the shapes."""
     found = result['groups']
     parts = [_of_remedies(group, found[k]) for k, group in GROUPS.items()]
-    return '\n\n'.join([*parts, _of_shapes(found['shapes'])])
+    shapes = [_of_shapes(found['shapes']), _of_rates(found['rates'])]
+    return '\n\n'.join([*parts, *shapes])
 
 
 def _of_remedies(group: Group, found: dict[str, Any]) -> str:
@@ -207,18 +219,41 @@ def _of_shapes(found: dict[str, Any]) -> str:
         for name, factor in factors.items():
             for steps in dict.fromkeys((1.0, factor)):
                 f = found[experiments.with_steps(name, steps)]
-                rates = f['loss_at_rate']
                 rows.append([
                     f'{row}: {name}',
                     f'{steps:g}x',
                     f'{operations_over(f, base):.2f}x',
-                    min(rates, key=lambda rate: rates[rate]['mean']),
+                    f'{rate_of(f):g}',
                     cell(f['accuracy']['8']),
                     cell(f['accuracy']['16']),
                     cell(f['under_noise']['8']),
                     cell(f['under_noise']['16']),
                     cell(f['nearest']['8']),
                 ])  # fmt: skip
+    return table(heads, rows)
+
+
+def _of_rates(found: dict[str, Any]) -> str:
+    shown = {
+        '8 bindings': ('accuracy', '8'),
+        '8, noise': ('under_noise', '8'),
+        '16, noise': ('under_noise', '16'),
+    }
+    heads = [
+        'Widths by learning rate',
+        *(f'{name} at {r:g}' for name in shown for r in experiments.RATES),
+    ]
+    rows = [
+        [
+            name,
+            *(
+                cell(found[at_rate(name, rate)][kind][bindings])
+                for kind, bindings in shown.values()
+                for rate in rates
+            ),
+        ]
+        for name, rates in experiments.widths_by_rate().items()
+    ]
     return table(heads, rows)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from drawing import palette, plt, save
-from experiments import EQUAL_OPERATIONS, with_steps
+from experiments import EQUAL_OPERATIONS, RATES, with_steps
 from matched import compute, figure, operations_over, plain
 from matplotlib.axes import Axes
 
@@ -27,14 +27,16 @@ _PANELS = (
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Figures over compute: plain decoders as a curve, remedies as points."""
-    drawn, axes = plt.subplots(2, 3, figsize=(17, 9.5), layout='constrained')
+    drawn, axes = plt.subplots(2, 4, figsize=(22, 9.5), layout='constrained')
     panels = axes.flatten()
     for axis, (group, key, label, where) in zip(panels, _PANELS, strict=False):
         _over_compute(axis, result['groups'][group], key)
         axis.set_title(group, loc='left')
         axis.set_ylabel(label)
         axis.legend(fontsize=7, framealpha=0.8, loc=where)
-    _shapes(panels[-1], result['groups']['shapes'])
+    _shapes(panels[5], result['groups']['shapes'])
+    _widths(panels[6], result['groups']['rates'], equal=False)
+    _widths(panels[7], result['groups']['rates'], equal=True)
     save(drawn, path)
 
 
@@ -93,4 +95,43 @@ def _shapes(axis: Axes, found: dict[str, Any]) -> None:
     axis.set_xlabel(f'operations of training, {last[0]} and usual steps = 1')
     axis.set_ylabel('right under noise, 16 bindings')
     axis.legend(fontsize=7, framealpha=0.8)
+    axis.grid(alpha=0.3)
+
+
+def at_rate(name: str, rate: float) -> str:
+    """What an arm at one of its learning rates is called."""
+    return f'{name} at {rate:g}'
+
+
+def _widths(axis: Axes, found: dict[str, Any], equal: bool) -> None:
+    """Widths at each learning rate, in usual steps or equal operations."""
+    rows = [EQUAL_OPERATIONS[key] for key in ('narrow', 'wide')]
+    if not equal:
+        rows = [dict.fromkeys([*rows[0], *rows[1]], 1.0)]
+    for row, style in zip(rows, ('o-', 's--'), strict=False):
+        widths = [int(name.split('x')[1]) for name in row]
+        for rate, color in zip(RATES, palette(len(RATES)), strict=True):
+            values = np.array([
+                found[at_rate(with_steps(name, factor), rate)]['under_noise'][
+                    '8'
+                ]['values']
+                for name, factor in row.items()
+            ])  # fmt: skip
+            label = f'rate {rate:g}'
+            if equal:
+                label += f', operations of {list(row)[-1]}'
+            axis.plot(
+                widths, np.median(values, axis=1), style, color=color, ms=5,
+                label=label,
+            )  # fmt: skip
+            axis.plot(widths, values, '.', color=color, alpha=0.5)
+    axis.set_xscale('log', base=2)
+    axis.set_xticks([16, 32, 64, 128], ['16', '32', '64', '128'])
+    axis.set_ylim(0, 1.03)
+    axis.set_title('equal operations' if equal else 'usual steps', loc='left')
+    axis.set_xlabel('width of three layers (median and all seeds)')
+    axis.set_ylabel('right under noise, 8 bindings')
+    axis.legend(
+        fontsize=7, framealpha=0.8, loc='lower left' if equal else 'best'
+    )
     axis.grid(alpha=0.3)

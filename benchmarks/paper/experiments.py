@@ -173,7 +173,7 @@ def retrieval_at_equal_compute() -> dict[str, Arm]:
         **_softmax(RETRIEVAL, 1.25, 1.5, 2.0),
         **remedies,
         with_steps('differential', 1.25): longer(1.25, Differential()),
-        'with layer history': histories(retrieval=True)['with layer history'],
+        **_but(histories(retrieval=True), 'softmax', 'differential'),
     }
 
 
@@ -225,6 +225,19 @@ def shapes_at_equal_compute() -> dict[str, Arm]:
                 )
             )
     return found
+
+
+def widths_by_rate() -> dict[str, dict[float, Arm]]:
+    """Those of three layers at every learning rate, by name and rate."""
+    shapes = shapes_at_equal_compute()
+    return {
+        with_steps(name, steps): {
+            rate: shapes[with_steps(name, steps)].at(rate) for rate in RATES
+        }
+        for row in ('narrow', 'wide')
+        for name, factor in EQUAL_OPERATIONS[row].items()
+        for steps in (1.0, factor)
+    }
 
 
 def histories(retrieval: bool) -> dict[str, Arm]:

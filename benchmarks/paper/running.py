@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import transformers
-from arms import SIZES, Arm
+from arms import SIZES, Arm, chosen
 from experiments import SEEDS
 from tqdm import tqdm
 from transformers import PreTrainedModel
@@ -160,6 +160,12 @@ def cell(figure: Record | None, digits: int = 2) -> str:
         return '-'
     mean, deviation = figure['mean'], figure['deviation']
     return f'{mean:.{digits}f} ± {deviation:.{digits}f}'
+
+
+def rate_of(figures: Record) -> float:
+    """The learning rate that an arm was trained at, of those it had."""
+    losses = figures['loss_at_rate']
+    return chosen({float(rate): losses[rate]['mean'] for rate in losses})
 
 
 def at(figure: Record, place: int) -> Record:
