@@ -102,6 +102,15 @@ def test_all_seeds_are_trained_at_the_chosen_rate(monkeypatch):
     assert directory == Path('runs/retrieval/baseline-0.003/1')
 
 
+@pytest.mark.parametrize('size', arms.SIZES)
+def test_an_arm_at_a_rate_is_one_run_at_every_size(size):
+    sized = arms.SIZES[size]
+    for arm in experiments.sizes().values():
+        once = [sized(arm).at(rate) for rate in sized(arm).rates]
+        assert once == [sized(arm.at(rate)) for rate in arm.rates]
+        assert len({one.directory(0, Path()) for one in once}) == len(once)
+
+
 def test_losses_at_each_rate(monkeypatch):
     history = {1e-3: [(50, 9.0), (100, 4.0), (150, 2.0)], 2e-3: [(50, 1.0)]}
     monkeypatch.setattr(arms, 'train', lambda *args, **settings: None)

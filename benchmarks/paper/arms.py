@@ -124,8 +124,7 @@ class Arm:
 
     def at(self, rate: float) -> Arm:
         """The arm at one of its learning rates."""
-        name = f'{self.name}-{rate:g}'
-        return replace(self, name=name, learning_rate=rate, rates=())
+        return replace(self, learning_rate=rate, rates=())
 
     def losses(self, runs: Path) -> dict[float, float]:
         """The loss of the last steps at each rate, with seed 0."""
@@ -139,7 +138,8 @@ class Arm:
 
     def directory(self, seed: int, runs: Path) -> Path:
         """Where the checkpoints of a run are."""
-        return runs / self.task.name / self.name / str(seed)
+        rate = '' if self.learning_rate is None else f'-{self.learning_rate:g}'
+        return runs / self.task.name / f'{self.name}{rate}' / str(seed)
 
 
 @torch.no_grad()
