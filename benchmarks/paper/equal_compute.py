@@ -21,7 +21,7 @@ from answering import FEW, accuracy, fidelity
 from arms import Arm
 from compute import operations, step_over, steps_over_usual
 from differential_history import on_text
-from equal_compute_figure import at_rate, draw
+from equal_compute_figure import draw
 from matched import beyond_plain, compute, figure, operations_over
 from running import Case, Experiment, cell, main, rate_of, table
 from sink_ablation import measure as backcopy_measure
@@ -168,7 +168,7 @@ def cases() -> dict[str, list[Case]]:
             Case(name, arm, on_shapes(arm)) for name, arm in shapes.items()
         ],
         'rates': [
-            Case(at_rate(name, rate), arm, on_widths)
+            Case(experiments.at_rate(name, rate), arm, on_widths)
             for name, arms in experiments.widths_by_rate().items()
             for rate, arm in arms.items()
         ],
@@ -247,7 +247,7 @@ def _of_rates(found: dict[str, Any]) -> str:
         [
             name,
             *(
-                cell(found[at_rate(name, rate)][kind][bindings])
+                cell(found[experiments.at_rate(name, rate)][kind][bindings])
                 for kind, bindings in shown.values()
                 for rate in rates
             ),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from drawing import palette, plt, save
-from experiments import EQUAL_OPERATIONS, RATES, with_steps
+from experiments import EQUAL_OPERATIONS, RATES, at_rate, with_steps
 from matched import compute, figure, operations_over, plain
 from matplotlib.axes import Axes
 
@@ -64,7 +64,7 @@ def _over_compute(axis: Axes, found: dict[str, Any], key: str) -> None:
 
 def _shapes(axis: Axes, found: dict[str, Any]) -> None:
     """From the usual steps to as many operations as the largest of a row."""
-    last = [list(row)[-1] for row in EQUAL_OPERATIONS.values()]
+    base = list(EQUAL_OPERATIONS['narrow'])[-1]
     names = dict.fromkeys(
         name for row in EQUAL_OPERATIONS.values() for name in row
     )
@@ -76,9 +76,11 @@ def _shapes(axis: Axes, found: dict[str, Any]) -> None:
             for row in EQUAL_OPERATIONS.values()
             for factor in (1.0, row.get(name, 1.0))
         }
-        base = found[last[0]]
         points = sorted(
-            ((operations_over(found[run], base), found[run]) for run in runs),
+            (
+                (operations_over(found[run], found[base]), found[run])
+                for run in runs
+            ),
             key=lambda point: point[0],
         )
         axis.errorbar(
@@ -92,15 +94,10 @@ def _shapes(axis: Axes, found: dict[str, Any]) -> None:
             axis.plot([x] * len(values), values, '.', color=color, alpha=0.4)
     axis.set_xscale('log')
     axis.set_title('shapes', loc='left')
-    axis.set_xlabel(f'operations of training, {last[0]} and usual steps = 1')
+    axis.set_xlabel(f'operations of training, {base} and usual steps = 1')
     axis.set_ylabel('right under noise, 16 bindings')
     axis.legend(fontsize=7, framealpha=0.8)
     axis.grid(alpha=0.3)
-
-
-def at_rate(name: str, rate: float) -> str:
-    """What an arm at one of its learning rates is called."""
-    return f'{name} at {rate:g}'
 
 
 def _widths(axis: Axes, found: dict[str, Any], equal: bool) -> None:

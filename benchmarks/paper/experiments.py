@@ -154,6 +154,11 @@ def with_steps(name: str, factor: float) -> str:
     return name if factor == 1 else f'{name}, {factor:g} times the steps'
 
 
+def at_rate(name: str, rate: float) -> str:
+    """What an arm at one of its learning rates is called."""
+    return f'{name} at {rate:g}'
+
+
 def _softmax(task: Task, *factors: float) -> dict[str, Arm]:
     """Decoders as they are, by the steps that they are trained for."""
     return {
@@ -215,15 +220,12 @@ def shapes_at_equal_compute() -> dict[str, Arm]:
     for row in EQUAL_OPERATIONS.values():
         for name, factor in row.items():
             found[name] = usual[name]
-            found[with_steps(name, factor)] = (
-                usual[name]
-                if factor == 1
-                else replace(
+            if factor != 1:
+                found[with_steps(name, factor)] = replace(
                     usual[name],
                     name=f'{name}-{factor:g}x',
                     steps=round(factor * FEW_RETRIEVAL.steps),
                 )
-            )
     return found
 
 
