@@ -193,23 +193,41 @@ def pauses_at_equal_compute() -> dict[str, Arm]:
     }
 
 
-def backcopy_at_equal_compute() -> dict[str, Arm]:
-    """What mixes less at equal steps, and more steps of softmax instead."""
-    kept = ('sink_logit', 'softmax_one', 'gated')
-    remedies = remedies_on_backcopy()
+def scratch_at_equal_compute() -> dict[str, Arm]:
+    """Pauses from the first step, and more steps without them."""
+    arms = pauses_from_scratch()
     return {
-        **_softmax(BACKCOPY, 1.5),
-        **{name: remedies[name] for name in kept},
+        'none': arms['none'],
+        # Of twice the usual steps, that all of these are trained for.
+        with_steps('none', 1.25): longer(2.5),
+        **_but(arms, 'none'),
+    }
+
+
+def backcopy_at_equal_compute() -> dict[str, Arm]:
+    """Remedies, and what they cost spent on more steps of softmax instead."""
+    return {
+        **_softmax(BACKCOPY, 1.5, 2.0),
+        **_but(remedies_on_backcopy(), 'none'),
+    }
+
+
+def sinks_at_equal_compute() -> dict[str, Arm]:
+    """Inserted sinks, and more steps without any nor a first token."""
+    arms = sink_ablation()
+    name = 'no first token'
+    return {
+        name: arms[name],
+        with_steps(name, 1.25): longer(1.25, task=BACKCOPY_WITHOUT_FIRST),
+        **{sinks: arms[sinks] for sinks in SINKS},
     }
 
 
 def prose_at_equal_compute() -> dict[str, Arm]:
     """Differential attention on prose, and more steps of softmax instead."""
-    kinds = histories(retrieval=False)
     return {
-        **_softmax(TEXT, 1.5),
-        'differential': kinds['differential'],
-        'with layer history': kinds['with layer history'],
+        **_softmax(TEXT, 1.5, 2.0),
+        **_but(histories(retrieval=False), 'softmax'),
     }
 
 
