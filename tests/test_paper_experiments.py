@@ -52,6 +52,8 @@ def every_arm():
         *experiments.sizes().values(),
         *experiments.retrieval_at_equal_compute().values(),
         *experiments.pauses_at_equal_compute().values(),
+        *experiments.scratch_at_equal_compute().values(),
+        *experiments.sinks_at_equal_compute().values(),
         *experiments.prose_at_equal_compute().values(),
         *experiments.backcopy_at_equal_compute().values(),
         *experiments.shapes_at_equal_compute().values(),

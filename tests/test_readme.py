@@ -11,6 +11,7 @@ from statistics import median
 
 import matched
 import pytest
+import running
 
 from gnnbridge.bench.leaderboard import leaderboard
 
@@ -211,30 +212,45 @@ def test_runs_that_share_cells_found_the_same():
 def test_decoders_that_were_trained_again_answer_alike():
     """What benchmarks/paper/README.md says of figures of two sections."""
     folder = ROOT / 'benchmarks' / 'results'
-    first, second = (
-        json.loads((folder / f'paper_{name}.json').read_text())['groups']
-        for name in ('all_remedies', 'equal_compute')
-    )
-    keys = {
-        'retrieval': (
-            'accuracy/16', 'accuracy/31', 'under_noise/16', 'under_noise/31',
-            'nearest/16',
-        ),
-        'backcopy': ('loss',),
-    }  # fmt: skip
+
+    def groups(name):
+        path = folder / f'paper_{name}.json'
+        return json.loads(path.read_text())['groups']
+
+    answers = (
+        'accuracy/16', 'accuracy/31', 'under_noise/16', 'under_noise/31',
+        'nearest/16',
+    )  # fmt: skip
+    mixing = ('loss', 'residual', 'effective_rank', 'spread')
+    both = {
+        'retrieval': ('all_remedies', 'retrieval', answers),
+        'scratch': ('pause_placement', 'from scratch', answers),
+        'prose': ('differential_history', 'text', ('loss', 'beyond_training')),
+        'backcopy': ('all_remedies', 'backcopy', mixing),
+        'sinks': ('sink_ablation', 'trained', mixing),
+    }
     beyond, count = [], 0
-    for group, shared in keys.items():
-        for name, found in second[group].items():
-            known = first[group].get('none' if name == 'softmax' else name)
-            for key in shared if known else ():
-                one, other = (matched.figure(x, key) for x in (found, known))
+    for group, (experiment, other_group, keys) in both.items():
+        others = groups(experiment)[other_group]
+        if 'none' in others and group != 'scratch':
+            others['softmax'] = others.pop('none')
+        for name, found in groups('equal_compute')[group].items():
+            for key in keys if name in others else ():
+                one, other = (
+                    matched.figure(x, key) for x in (found, others[name])
+                )
+                if isinstance(other['mean'], list):  # by layer
+                    other = running.at(other, -1)
                 spread = math.hypot(one['deviation'], other['deviation'])
-                # Below a thousandth nothing is told apart.
-                if abs(one['mean'] - other['mean']) > max(spread, 1e-3):
+                # Of losses, nothing below a thousandth is told apart.
+                least = 1e-3 if key == 'loss' else 0
+                if abs(one['mean'] - other['mean']) > max(spread, least):
                     beyond.append((name, key))
                 count += 1
-    assert count == 49
-    assert beyond == [('differential', 'under_noise/31')]
+    assert count == 135
+    assert beyond == [
+        ('differential', 'under_noise/31'), ('no first token', 'spread'),
+    ]  # fmt: skip
 
 
 def test_widths_at_equal_operations():

@@ -40,7 +40,7 @@ class Group:
         arms: The arms by name.
         measure: From an arm to what is measured of its decoders.
         columns: Key, name and digits of the figures in the table.
-        beside: Of these, the one that is held against plain decoders at the
+        beside: Those of them that are held against plain decoders at the
             same compute.
     """
 
@@ -48,7 +48,7 @@ class Group:
     arms: dict[str, Arm]
     measure: Callable[[Arm], Measure]
     columns: dict[str, tuple[str, int]]
-    beside: str
+    beside: tuple[str, ...]
 
 
 def on_retrieval(arm: Arm) -> Measure:
@@ -86,20 +86,34 @@ _ANSWERS = {
     'under_noise/31': ('31, noise', 2),
     'nearest/16': ('nearest neighbour, 16', 2),
 }
+_MIXING = {
+    'loss': ('loss', 3),
+    'largest_score': ('sink score', 2),
+    'residual': ('residual to rank one', 2),
+    'effective_rank': ('effective rank', 1),
+    'spread': ('spread of a change', 4),
+}
 GROUPS = {
     'retrieval': Group(
         'Retrieval',
         experiments.retrieval_at_equal_compute(),
         on_retrieval,
         _ANSWERS,
-        'under_noise/31',
+        ('under_noise/31',),
     ),
     'pauses': Group(
         'Retrieval, trained on with pauses',
         experiments.pauses_at_equal_compute(),
         on_retrieval,
         _ANSWERS,
-        'under_noise/31',
+        ('under_noise/31',),
+    ),
+    'scratch': Group(
+        'Retrieval, with pauses from the first step',
+        experiments.scratch_at_equal_compute(),
+        on_retrieval,
+        _ANSWERS,
+        ('under_noise/31',),
     ),
     'prose': Group(
         'Prose',
@@ -109,20 +123,21 @@ GROUPS = {
             'loss': ('nats per byte', 3),
             'beyond_training': ('beyond the trained length', 3),
         },
-        'loss',
+        ('loss', 'beyond_training'),
     ),
     'backcopy': Group(
         'Bigram-Backcopy',
         experiments.backcopy_at_equal_compute(),
         on_backcopy,
-        {
-            'loss': ('loss', 3),
-            'largest_score': ('sink score', 2),
-            'residual': ('residual to rank one', 2),
-            'effective_rank': ('effective rank', 1),
-            'spread': ('spread of a change', 4),
-        },
-        'spread',
+        _MIXING,
+        ('loss', 'residual', 'spread'),
+    ),
+    'sinks': Group(
+        'Bigram-Backcopy without its first token',
+        experiments.sinks_at_equal_compute(),
+        on_backcopy,
+        _MIXING,
+        ('loss', 'residual', 'spread'),
     ),
 }
 
@@ -184,11 +199,13 @@ def show(result: dict[str, Any]) -> str:
 
 
 def _of_remedies(group: Group, found: dict[str, Any]) -> str:
-    name, digits = group.columns[group.beside]
     heads = [
         group.title, 'steps', 'CPU time of a step', 'of the run',
         *(name for name, _ in group.columns.values()),
-        f'{name}: beyond plain ones at its compute',
+        *(
+            f'{group.columns[key][0]}: beyond plain ones at its compute'
+            for key in group.beside
+        ),
     ]  # fmt: skip
     rows = []
     for arm, figures in found.items():
@@ -199,8 +216,11 @@ def _of_remedies(group: Group, found: dict[str, Any]) -> str:
             cell(figure(figures, key), places)
             for key, (_, places) in group.columns.items()
         ]
-        more = beyond_plain(found, arm, group.beside)
-        rows.append([arm, *cells, f'{_sign(more["mean"])}{cell(more, digits)}'])
+        for key in group.beside:
+            more = beyond_plain(found, arm, key)
+            places = group.columns[key][1]
+            cells.append(f'{_sign(more["mean"])}{cell(more, places)}')
+        rows.append([arm, *cells])
     return table(heads, rows)
 
 

@@ -20,23 +20,26 @@ _PANELS = (
     ),
     ('retrieval', 'accuracy/31', 'right, 31 bindings', 'lower right'),
     ('pauses', 'under_noise/31', 'right under noise, 31 bindings', 'best'),
+    ('scratch', 'under_noise/31', 'right under noise, 31 bindings', 'best'),
     ('prose', 'loss', 'nats per byte', 'lower left'),
     ('backcopy', 'spread', 'spread of a change', 'best'),
+    ('sinks', 'spread', 'spread of a change', 'best'),
 )  # fmt: skip
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Figures over compute: plain decoders as a curve, remedies as points."""
-    drawn, axes = plt.subplots(2, 4, figsize=(22, 9.5), layout='constrained')
+    drawn, axes = plt.subplots(2, 5, figsize=(27, 9.5), layout='constrained')
     panels = axes.flatten()
     for axis, (group, key, label, where) in zip(panels, _PANELS, strict=False):
         _over_compute(axis, result['groups'][group], key)
         axis.set_title(group, loc='left')
         axis.set_ylabel(label)
         axis.legend(fontsize=7, framealpha=0.8, loc=where)
-    _shapes(panels[5], result['groups']['shapes'])
-    _widths(panels[6], result['groups']['rates'], equal=False)
-    _widths(panels[7], result['groups']['rates'], equal=True)
+    shapes, usual, equal = panels[len(_PANELS) :]
+    _shapes(shapes, result['groups']['shapes'])
+    _widths(usual, result['groups']['rates'], equal=False)
+    _widths(equal, result['groups']['rates'], equal=True)
     save(drawn, path)
 
 
