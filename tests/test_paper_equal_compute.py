@@ -151,3 +151,19 @@ def test_groups_begin_with_a_plain_decoder():
         first = next(iter(group.arms.values()))
         assert first.remedy is None
         assert set(group.beside) <= set(group.columns)
+
+
+def test_every_remedy_that_is_trained_with_is_held_against_equal_compute():
+    held = [a for g in equal_compute.GROUPS.values() for a in g.arms.values()]
+    for arms_of in (
+        experiments.sink_ablation(),
+        experiments.pauses_continued(),
+        experiments.pauses_from_scratch(),
+        experiments.histories(True),
+        experiments.histories(False),
+        experiments.remedies_on_backcopy(),
+        experiments.remedies_on_retrieval(),
+    ):
+        remedied = [a for a in arms_of.values() if a.remedy is not None]
+        assert remedied
+        assert all(arm in held for arm in remedied)

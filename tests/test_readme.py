@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from statistics import median
 
+import experiments
 import matched
 import pytest
 import running
@@ -232,13 +233,11 @@ def test_decoders_that_were_trained_again_answer_alike():
     beyond, count = [], 0
     for group, (experiment, other_group, keys) in both.items():
         others = groups(experiment)[other_group]
-        if 'none' in others and group != 'scratch':
-            others['softmax'] = others.pop('none')
         for name, found in groups('equal_compute')[group].items():
-            for key in keys if name in others else ():
-                one, other = (
-                    matched.figure(x, key) for x in (found, others[name])
-                )
+            same = 'none' if name not in others and name == 'softmax' else name
+            known = others.get(same)
+            for key in keys if known else ():
+                one, other = (matched.figure(x, key) for x in (found, known))
                 if isinstance(other['mean'], list):  # by layer
                     other = running.at(other, -1)
                 spread = math.hypot(one['deviation'], other['deviation'])
@@ -251,6 +250,42 @@ def test_decoders_that_were_trained_again_answer_alike():
     assert beyond == [
         ('differential', 'under_noise/31'), ('no first token', 'spread'),
     ]  # fmt: skip
+
+
+def test_mixing_at_equal_compute():
+    """What benchmarks/paper/README.md says of mixing and of inserted sinks."""
+    path = ROOT / 'benchmarks' / 'results' / 'paper_equal_compute.json'
+    groups = json.loads(path.read_text())['groups']
+
+    def beyond(group, name, key):
+        return matched.beyond_plain(groups[group], name, key)
+
+    steps = matched.plain(groups['backcopy'])
+    runs = [groups['backcopy'][name]['spread'] for name in steps]
+    assert [f'{one["mean"]:.4f}' for one in runs] == [
+        '0.0176', '0.0165', '0.0156',
+    ]  # fmt: skip
+    for values in zip(*(one['values'] for one in runs), strict=True):
+        assert sorted(values, reverse=True) == list(values)
+    ranks = {}
+    for name in ('sigmoid', 'sink_logit', 'softmax_one', 'differential'):
+        found = beyond('backcopy', name, 'residual')
+        assert min(found['values']) > 0
+        ranks[name] = running.cell(found)
+    assert list(ranks.values()) == [
+        '0.08 ± 0.05', '0.07 ± 0.05', '0.06 ± 0.04', '0.09 ± 0.06',
+    ]  # fmt: skip
+    for name in ('sigmoid', 'sink_logit', 'gated', 'softmax_one'):
+        found = beyond('backcopy', name, 'spread')
+        assert -0.0025 < found['mean'] < -0.0005
+        assert abs(found['mean']) < 1.1 * found['deviation']
+        assert max(found['values']) > -0.0005
+    lead = {name: beyond('sinks', name, 'spread') for name in experiments.SINKS}
+    assert [f'{one["mean"]:.3f}' for one in lead.values()] == [
+        '-0.003', '-0.002', '0.002', '-0.002',
+    ]  # fmt: skip
+    for name in ('sink at 0', 'sink in the middle', 'three sinks'):
+        assert max(lead[name]['values']) < 0
 
 
 def test_widths_at_equal_operations():

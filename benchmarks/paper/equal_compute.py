@@ -79,41 +79,42 @@ def on_backcopy(arm: Arm) -> Measure:
     return measured
 
 
-_ANSWERS = {
-    'accuracy/16': ('16 bindings', 2),
-    'accuracy/31': ('31 bindings', 2),
-    'under_noise/16': ('16, noise', 2),
-    'under_noise/31': ('31, noise', 2),
-    'nearest/16': ('nearest neighbour, 16', 2),
-}
-_MIXING = {
-    'loss': ('loss', 3),
-    'largest_score': ('sink score', 2),
-    'residual': ('residual to rank one', 2),
-    'effective_rank': ('effective rank', 1),
-    'spread': ('spread of a change', 4),
-}
+def _answering(title: str, arms: dict[str, Arm]) -> Group:
+    """Arms on retrieval."""
+    columns = {
+        'accuracy/16': ('16 bindings', 2),
+        'accuracy/31': ('31 bindings', 2),
+        'under_noise/16': ('16, noise', 2),
+        'under_noise/31': ('31, noise', 2),
+        'nearest/16': ('nearest neighbour, 16', 2),
+    }
+    return Group(title, arms, on_retrieval, columns, ('under_noise/31',))
+
+
+def _mixing(title: str, arms: dict[str, Arm]) -> Group:
+    """Arms on Bigram-Backcopy."""
+    columns = {
+        'loss': ('loss', 3),
+        'largest_score': ('sink score', 2),
+        'residual': ('residual to rank one', 2),
+        'effective_rank': ('effective rank', 1),
+        'spread': ('spread of a change', 4),
+    }
+    beside = ('loss', 'residual', 'spread')
+    return Group(title, arms, on_backcopy, columns, beside)
+
+
 GROUPS = {
-    'retrieval': Group(
-        'Retrieval',
-        experiments.retrieval_at_equal_compute(),
-        on_retrieval,
-        _ANSWERS,
-        ('under_noise/31',),
+    'retrieval': _answering(
+        'Retrieval', experiments.retrieval_at_equal_compute()
     ),
-    'pauses': Group(
+    'pauses': _answering(
         'Retrieval, trained on with pauses',
         experiments.pauses_at_equal_compute(),
-        on_retrieval,
-        _ANSWERS,
-        ('under_noise/31',),
     ),
-    'scratch': Group(
+    'scratch': _answering(
         'Retrieval, with pauses from the first step',
         experiments.scratch_at_equal_compute(),
-        on_retrieval,
-        _ANSWERS,
-        ('under_noise/31',),
     ),
     'prose': Group(
         'Prose',
@@ -125,19 +126,12 @@ GROUPS = {
         },
         ('loss', 'beyond_training'),
     ),
-    'backcopy': Group(
-        'Bigram-Backcopy',
-        experiments.backcopy_at_equal_compute(),
-        on_backcopy,
-        _MIXING,
-        ('loss', 'residual', 'spread'),
+    'backcopy': _mixing(
+        'Bigram-Backcopy', experiments.backcopy_at_equal_compute()
     ),
-    'sinks': Group(
+    'sinks': _mixing(
         'Bigram-Backcopy without its first token',
         experiments.sinks_at_equal_compute(),
-        on_backcopy,
-        _MIXING,
-        ('loss', 'residual', 'spread'),
     ),
 }
 
